@@ -1,0 +1,173 @@
+"""Which array library, and which device.
+
+Everything above this file is written once for both libraries: it asks its argument
+(``xp = array_module(x)``) and calls ``xp.exp``, ``xp.matmul``, ... CuPy is imported here alone,
+and only when a GPU is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any
+"""A ``numpy.ndarray`` or a ``cupy.ndarray``; docstrings give its shape and dtype."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+INSTALL_GPU = "pip install 'minicnn[cuda12]'   or, for CUDA 13,   pip install 'minicnn[cuda13]'"
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for can't be used; the text says why and what to do."""
+
+
+def array_module(x: Array) -> Any:
+    """Return the library that ``x`` belongs to: ``cupy`` for its arrays, else ``numpy``."""
+    cupy = sys.modules.get("cupy")  # whoever holds a CuPy array has imported it
+    return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """Return ``x`` as a NumPy array; from a GPU this waits and copies."""
+    return x.get() if array_module(x) is not np else np.asarray(x)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where arrays live.  ``note`` says how it was chosen, for people to read."""
+
+    kind: str  # "cpu" or "gpu"
+    index: int = 0
+    note: str = ""
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"gpu:{self.index}"
+
+    @property
+    def xp(self) -> Any:
+        """The array library of this device."""
+        return np if self.kind == "cpu" else importlib.import_module("cupy")
+
+    def asarray(self, x: Array, dtype: str | None = None) -> Array:
+        """Return ``x`` on this device, copied only where it must be."""
+        if self.kind == "cpu":
+            return np.asarray(to_numpy(x), dtype=dtype)
+        with self.xp.cuda.Device(self.index):
+            return self.xp.asarray(x, dtype=dtype)
+
+    def synchronize(self) -> None:
+        """Wait until everything that was launched on this device is done."""
+        if self.kind == "gpu":
+            with self.xp.cuda.Device(self.index):
+                self.xp.cuda.get_current_stream().synchronize()
+
+
+def device(spec: str | Device = "cpu") -> Device:
+    """Turn ``"cpu"``, ``"gpu"``, ``"gpu:1"`` or ``"auto"`` into a `Device`.
+
+    ``"auto"`` takes the GPU where one works and the CPU elsewhere; ``note`` says which and why.
+    Raises `DeviceError` if a GPU is asked for and can't be used, with the original error as its
+    cause, and `ValueError` for any other word.
+    """
+    if isinstance(spec, Device):
+        return spec
+    if spec == "cpu":
+        return Device("cpu", note="cpu, as asked")
+    if spec == "auto":
+        try:
+            return Device("gpu", note=f"gpu, because one works: {probe_gpu(0)}")
+        except DeviceError as error:
+            return Device("cpu", note=f"cpu, because no GPU can be used: {error}")
+    kind, _, index = str(spec).partition(":")
+    if kind != "gpu" or not (index.isdigit() or str(spec) == "gpu"):
+        raise ValueError(f"device {spec!r}: expected 'cpu', 'gpu', 'gpu:1' (a number) or 'auto'")
+    found = probe_gpu(int(index or 0))
+    return Device("gpu", int(index or 0), note=f"gpu, as asked: {found}")
+
+
+def probe_gpu(index: int = 0) -> str:
+    """Run one kernel on GPU ``index`` and return a line about it.
+
+    An import that works proves little: drivers and compilers are found out only by a kernel.
+    Raises `DeviceError` with the reason and the cure.
+    """
+    cupy = import_cupy()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise DeviceError(
+            f"CuPy {cupy.__version__} finds no NVIDIA driver or GPU ({first_line(error)}). "
+            "Install NVIDIA's driver (nvidia-smi must work), or use --device cpu."
+        ) from error
+    if index >= count:
+        raise DeviceError(f"gpu:{index} was asked for, but this machine has {count} GPU(s)")
+    try:
+        with cupy.cuda.Device(index):
+            numbers = cupy.arange(1000, dtype="float32")
+            total = float((numbers * numbers).sum())
+            name = cupy.cuda.runtime.getDeviceProperties(index)["name"]
+    except Exception as error:
+        raise DeviceError(
+            f"CuPy {cupy.__version__} can't run a kernel on gpu:{index} ({first_line(error)}). "
+            f"The CUDA version of CuPy must fit the driver: {INSTALL_GPU}"
+        ) from error
+    if abs(total - 332833500.0) > 100:
+        raise DeviceError(f"gpu:{index} gave a wrong sum ({total}, expected 332833500)")
+    return f"{name.decode() if isinstance(name, bytes) else name} (CuPy {cupy.__version__})"
+
+
+def import_cupy() -> ModuleType:
+    """Import CuPy or raise `DeviceError` with the original error and the install line."""
+    try:
+        return importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            raise DeviceError(f"CuPy isn't installed. {INSTALL_GPU}") from error
+        raise DeviceError(f"CuPy can't be imported ({first_line(error)})") from error
+    except Exception as error:  # CuPy raises many kinds here: missing libraries, two wheels, ...
+        raise DeviceError(
+            f"CuPy is installed but can't be imported ({first_line(error)}). "
+            f"Its CUDA version must fit the driver: {INSTALL_GPU}"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The kind and the first line of an error's text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def diagnose() -> list[str]:
+    """Say what this machine offers, line by line: the text of ``minicnn doctor``."""
+    lines = [
+        f"Python    {platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"NumPy     {np.__version__}",
+    ]
+    from threadpoolctl import threadpool_info  # not at import time: it walks the loaded libraries
+
+    for pool in threadpool_info():
+        kind, version = pool.get("internal_api"), pool.get("version")
+        lines.append(f"BLAS      {kind} {version}, {pool['num_threads']} threads")
+    wheels = sorted(
+        f"{dist.metadata['Name']} {dist.version}"
+        for dist in importlib.metadata.distributions()
+        if (dist.metadata["Name"] or "").lower().startswith("cupy")
+    )
+    lines.append(f"CuPy      {', '.join(wheels) or 'not installed'}")
+    if len(wheels) > 1:
+        lines.append("          two CuPy packages disturb each other: uninstall all but one")
+    try:
+        lines.append(f"GPU       works: {probe_gpu(0)}")
+    except DeviceError as error:
+        lines.append(f"GPU       can't be used: {error}")
+        if error.__cause__ is not None:
+            lines.append(f"          original error: {first_line(error.__cause__)}")
+    return lines
