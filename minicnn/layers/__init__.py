@@ -1,0 +1,37 @@
+"""The layers: thin wiring between the functions of ``functional`` and a network."""
+
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from .base import Layer, ShapeError
+from .container import Concat, Residual, Sequential
+from .conv import Conv2D
+from .dense import Dense, Flatten
+from .dropout import Dropout
+from .norm import BatchNorm, Normalize
+from .pool import AveragePool2D, GlobalAveragePool2D, MaxPool2D
+from .registry import LAYERS, from_config
+
+__all__ = [
+    "GELU",
+    "LAYERS",
+    "AveragePool2D",
+    "BatchNorm",
+    "Concat",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePool2D",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool2D",
+    "Normalize",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "ShapeError",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "from_config",
+]

@@ -1,0 +1,182 @@
+"""Layer: wiring between the pure functions of ``functional`` and a network.
+
+A layer owns names and options, calls its pair of functions, and keeps the cache between forward
+and backward.  An own layer needs no more than this:
+
+    class Square(Layer):
+        def forward(self, x, training=False):
+            self.cache = x
+            return x * x
+
+        def backward(self, dy):
+            return 2 * self.take_cache() * dy
+
+With parameters, or where the output has another shape than the input, it also has a ``resolve``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, Device, Shape
+from ..params import Declaration, Parameters, Penalty
+from ..streams import Stream
+
+
+class ShapeError(ValueError):
+    """A layer can't take the shape that it is given; the text names the layer and the cause."""
+
+
+def count(value: int, what: str) -> int:
+    """Return ``value`` if it is an integer >= 1; else raise ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} {value!r}: expected an integer >= 1")
+    return value
+
+
+class Built:
+    """What `Sequential.build` gives a layer: nothing of this is an argument."""
+
+    path: str = ""
+    """Its name within the model: "conv2d_1", "residual_2/body/conv2d_1"."""
+    input_shape: Shape = ()
+    output_shape: Shape = ()
+    """Shapes of one picture, without N."""
+    multiply_adds: int = 0
+    """Multiplications with addition that forward does for one picture."""
+    declared: dict[str, Declaration]
+    """The parameters it asked for; each is an attribute, and ``d<name>`` is its gradient."""
+    buffers: dict[str, Array]
+    """Arrays that are kept with the model but not trained, such as running statistics."""
+    stream: Stream | None = None
+    """Its own source of random numbers, where it needs one."""
+    cache: Any = None
+    """What forward left for backward."""
+
+    w: Array
+    b: Array
+    gamma: Array
+    beta: Array
+    dw: Array
+    db: Array
+    dgamma: Array
+    dbeta: Array
+
+
+@dataclass(eq=False, repr=False)
+class Layer(Built):
+    """The base of all layers.  Their fields are their arguments: repr and JSON come from them."""
+
+    name: str | None = field(default=None, kw_only=True)
+
+    # What a layer defines.
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        """Check the input shape, `declare` parameters, `keep` state; return the output shape.
+
+        Shapes here are those of one picture, without N.
+        """
+        return input_shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Return y for a batch x, (N,) + input_shape, and keep what backward needs."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx for dy, the gradient at the last forward's y; write parameter gradients."""
+        raise NotImplementedError
+
+    def backward_params(self, dy: Array) -> None:
+        """Do `backward` for a layer below which nobody asks for a gradient."""
+        self.backward(dy)
+
+    def children(self) -> list[tuple[str, Layer]]:
+        """Return the layers inside this one, with their names; none for most."""
+        return []
+
+    def infer(self, x: Array) -> Array:
+        """Do `forward` for prediction: nothing is kept."""
+        y = self.forward(x)
+        self.forget()
+        return y
+
+    # What a layer uses.
+
+    def declare(self, name: str, shape: Shape, initializer: str = "zeros", **options: Any) -> None:
+        """Ask for a parameter ``name`` and its gradient ``d<name>``; see `Declaration`."""
+        self.declared[name] = Declaration(shape, initializer, **options)
+
+    def keep(self, name: str, value: np.ndarray) -> None:
+        """Keep an untrained array in ``buffers``, on the model's device and in its dtype."""
+        self.buffers[name] = value
+
+    def take_cache(self) -> Any:
+        """Give up what forward kept: backward goes once through each forward."""
+        cache, self.cache = self.cache, None
+        if cache is None:
+            raise RuntimeError(
+                f"{self.path or type(self).__name__}.backward: no forward to go back through. "
+                "Each forward can be gone back through once; infer() and predict() keep nothing."
+            )
+        return cache
+
+    def refuse(self, got: Shape, expected: str) -> ShapeError:
+        """Return the error for an input shape, to be raised."""
+        return ShapeError(
+            f"{self.path} ({type(self).__name__}): got pictures of shape {got}, expected {expected}"
+        )
+
+    def forget(self) -> None:
+        """Drop what forward kept, here and in the layers inside."""
+        self.cache = None
+        for _, child in self.children():
+            child.forget()
+
+    # What Sequential.build uses.
+
+    def connect(self, input_shape: Shape, path: str) -> Shape:
+        """Fix name and shapes, and collect what the layer asks for; return the output shape."""
+        self.path, self.input_shape = path, tuple(input_shape)
+        self.declared, self.buffers = {}, {}
+        self.cache = None
+        self.output_shape = self.resolve(self.input_shape)
+        return self.output_shape
+
+    def bind(self, params: Parameters, device: Device, dtype: str, seed: int) -> None:
+        """Take views of the parameters, and move the state to where they live.
+
+        A layer with random numbers also makes its ``stream`` here.
+        """
+        for name in self.declared:
+            setattr(self, name, params[f"{self.path}/{name}"])
+            setattr(self, f"d{name}", params.grads[f"{self.path}/{name}"])
+        for name, value in self.buffers.items():
+            self.buffers[name] = device.asarray(value, dtype=dtype)
+
+    def walk(self) -> Iterator[Layer]:
+        """Yield this layer and all inside it, in order of declaration."""
+        yield self
+        for _, child in self.children():
+            yield from child.walk()
+
+    def __repr__(self) -> str:
+        """Write the layer as its constructor would be called, defaults left out."""
+        values = [(f, getattr(self, f.name)) for f in fields(self) if f.init]
+        shown = [f"{f.name}={value!r}" for f, value in values if value != f.default]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them, with the layer's type."""
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return {
+            "type": type(self).__name__,
+            **{
+                k: asdict(v) if isinstance(v, Penalty) else v
+                for k, v in options.items()
+                if v is not None
+            },
+        }

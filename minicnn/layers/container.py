@@ -1,0 +1,336 @@
+"""Layers made of layers: Sequential (one after the other), Residual (a sum), Concat (side by side).
+
+They compose VGG, ResNet, Inception and DenseNet without a graph.  One layer object is used once
+in a forward: `Sequential.build` refuses the second place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..backend import Array, Device, Shape, array_module
+from ..params import Parameters, Views
+from ..streams import Stream
+from .base import Layer, ShapeError
+from .norm import Normalize
+from .summary import Summary
+
+
+class Sequential(Layer):
+    """Layers one after the other, and the model around them.
+
+        model = Sequential(Conv2D(32, 3), ReLU(), Flatten(), Dense(10)).build((32, 32, 3))
+
+    Its gradient is the chain rule: backward is the list in reverse.  ``model[0]``,
+    ``model["conv2d_1"]``, ``len`` and iteration give the layers.  After `build`:
+    ``params`` and ``grads`` (mappings from name to array view), ``state``, ``device``, ``dtype``.
+    """
+
+    params: Parameters
+    device: Device
+    dtype: str = ""
+
+    def __init__(self, *layers: Layer | Sequence[Layer], name: str | None = None) -> None:
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            layers = tuple(layers[0])
+        super().__init__(name=name)
+        self.layers: list[Layer] = []
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"{layer!r} isn't a layer: expected objects such as ReLU()")
+            self.layers.append(layer)
+        if not self.layers:
+            raise ValueError("Sequential: expected at least one layer")
+
+    def build(
+        self,
+        input_shape: Shape,
+        seed: int = 0,
+        device: str | Device = "cpu",
+        dtype: str = "float32",
+    ) -> Sequential:
+        """Resolve all shapes and make all parameters; return self.
+
+        input_shape: of one picture, (H, W, C).  seed: of the weights and of dropout.  device:
+        "cpu", "gpu", "gpu:1" or "auto".  dtype: "float32" or "float64".  Parameters are drawn on
+        the CPU in order of declaration, so that every device starts from equal weights.  Raises
+        `ShapeError` naming the layer, what it got, what it expects and the likely cause.
+        Building again starts again.
+        """
+        if np.dtype(dtype).name not in ("float32", "float64"):
+            raise ValueError(f"dtype {dtype!r}: expected 'float32' or 'float64'")
+        shape = tuple(int(size) for size in input_shape)
+        if not shape or min(shape) < 1:
+            raise ShapeError(f"input_shape {input_shape}: expected that of one picture, (H, W, C)")
+        twice = [layer for layer, n in Counter(map(id, self.walk())).items() if n > 1]
+        if twice:
+            layer = next(layer for layer in self.walk() if id(layer) == twice[0])
+            raise ValueError(
+                f"{layer} stands in the model twice. A layer keeps what its own backward needs, so "
+                "each place needs an object of its own: make a second one"
+            )
+        self.device = backend.device(device)
+        self.dtype = np.dtype(dtype).name
+        self.connect(shape, "")
+        declared = {
+            f"{layer.path}/{name}": wanted
+            for layer in self.walk()
+            for name, wanted in layer.declared.items()
+        }
+        rng = Stream(seed, "weights").next()
+        self.params = Parameters(declared, rng, self.device, self.dtype)
+        for layer in self.walk():
+            layer.bind(self.params, self.device, self.dtype, seed)
+        return self
+
+    @property
+    def built(self) -> bool:
+        """Whether `build` was called."""
+        return bool(self.dtype)
+
+    @property
+    def grads(self) -> Views:
+        """The gradients of ``params``, by the same names."""
+        return self.params.grads
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """What is kept with the model but not trained: running statistics and the like."""
+        return {f"{a.path}/{name}": v for a in self.walk() for name, v in a.buffers.items()}
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The layers' own random streams, by path."""
+        return {layer.path: layer.stream for layer in self.walk() if layer.stream is not None}
+
+    def children(self) -> list[tuple[str, Layer]]:
+        return list(zip(self.names(), self.layers, strict=True))
+
+    def names(self) -> list[str]:
+        """Name the layers: as they say, or by type and number, "conv2d_1"."""
+        kinds: Counter[str] = Counter()
+        names = []
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            kinds[kind] += 1
+            names.append(layer.name or f"{kind}_{kinds[kind]}")
+        if len(set(names)) < len(names) or any("/" in name for name in names):
+            raise ValueError(f"layer names must differ and hold no '/': {names}")
+        return names
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        shape = input_shape
+        for name, layer in self.children():
+            shape = layer.connect(shape, join(self.path, name))
+        return shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Return the last layer's output for a batch x, (N,) + input_shape.
+
+        training: whether Dropout drops and BatchNorm uses the batch's statistics.
+        """
+        x = self.check_input(x)
+        for layer in self.layers:
+            x = layer.forward(x, training)
+        return x
+
+    def infer(self, x: Array) -> Array:
+        """Return forward's output without training, keeping nothing for a backward."""
+        x = self.check_input(x)
+        for layer in self.layers:
+            x = layer.infer(x)
+        return x
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx for dy = dL/dy, and write every parameter's gradient into ``grads``."""
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy)
+        return dy
+
+    def backward_params(self, dy: Array) -> None:
+        """Write the gradients only: stop at the first layer that has parameters."""
+        trained = [any(part.declared for part in layer.walk()) for layer in self.layers]
+        first = trained.index(True) if True in trained else len(trained)
+        for layer in reversed(self.layers[first + 1 :]):
+            dy = layer.backward(dy)
+        for layer in self.layers[first : first + 1]:
+            layer.backward_params(dy)
+        for layer in self.layers[:first]:
+            layer.forget()
+
+    def summary(self) -> Summary:
+        """Return the table of layers, output shapes, parameters and multiply-adds; print it."""
+        self.check_built()
+        return Summary.of(self)
+
+    def config(self) -> dict[str, Any]:
+        named = {"name": self.name} if self.name else {}
+        return {"type": "Sequential", "layers": [a.config() for a in self.layers], **named}
+
+    def check_built(self) -> None:
+        """Raise RuntimeError if shapes and parameters aren't there yet."""
+        if not self.path and not self.built:
+            raise RuntimeError("the model isn't built: call model.build(input_shape) first")
+
+    def check_input(self, x: Array) -> Array:
+        """Return x in the model's dtype, or raise an error that says what is wrong with it."""
+        if self.path:
+            return x  # inside another model, which has checked
+        self.check_built()
+        shape = getattr(x, "shape", None)
+        if shape is None:
+            raise TypeError(f"expected an array, got {type(x).__name__}: use numpy.asarray")
+        if shape[1:] != self.input_shape or len(x) == 0:
+            raise ShapeError(
+                f"expected pictures of shape (N, {', '.join(map(str, self.input_shape))}), "
+                f"got {shape}{likely_cause(shape, self.input_shape)}"
+            )
+        if array_module(x) is not self.device.xp:
+            raise TypeError(
+                f"the model is on {self.device}, but x is a {type(x).__module__} array: "
+                "move it with model.device.asarray(x)"
+            )
+        if isinstance(self.layers[0], Normalize):
+            return x
+        if x.dtype.kind != "f":
+            raise TypeError(
+                f"got pictures of dtype {x.dtype}, and the first layer doesn't prepare them: begin "
+                "the model with Normalize(), or give floats"
+            )
+        return x.astype(self.dtype, copy=False)
+
+    def __getitem__(self, key: int | str) -> Layer:
+        if isinstance(key, int):
+            return self.layers[key]
+        named = dict(self.children())
+        if key not in named:
+            raise KeyError(f"no layer {key!r}; there are: {', '.join(named)}")
+        return named[key]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+@dataclass(eq=False, repr=False)
+class Residual(Layer):
+    """Add a way round: y = body(x) + shortcut(x), shortcut(x) = x if None (He et al. 2016).
+
+    A sum copies its gradient: dx = body.backward(dy) + shortcut.backward(dy).
+    body, shortcut: a layer or a list of layers, with equal output shapes.
+    """
+
+    body: Layer | list[Layer]
+    shortcut: Layer | list[Layer] | None = None
+
+    def __post_init__(self) -> None:
+        self.way = as_layer(self.body)
+        self.way_round = None if self.shortcut is None else as_layer(self.shortcut)
+
+    def children(self) -> list[tuple[str, Layer]]:
+        pairs = [("body", self.way), ("shortcut", self.way_round)]
+        return [(name, layer) for name, layer in pairs if layer is not None]
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
+        if self.way_round is None:
+            shapes.append(input_shape)
+        if shapes[0] != shapes[1]:
+            raise self.refuse(
+                input_shape,
+                f"body and shortcut of one shape, they make {shapes[0]} and {shapes[1]}: give a "
+                "shortcut that changes shape likewise, such as Conv2D(filters, 1, strides)",
+            )
+        return shapes[0]
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        around = x if self.way_round is None else self.way_round.forward(x, training)
+        return self.way.forward(x, training) + around
+
+    def infer(self, x: Array) -> Array:
+        return self.way.infer(x) + (x if self.way_round is None else self.way_round.infer(x))
+
+    def backward(self, dy: Array) -> Array:
+        around = dy if self.way_round is None else self.way_round.backward(dy)
+        return self.way.backward(dy) + around
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {name: layer.config() for name, layer in self.children()}
+
+
+@dataclass(eq=False, repr=False)
+class Concat(Layer):
+    """Lay branches side by side: y = the channels of every branch(x), in order.
+
+    The gradient is cut where the outputs were joined, and x collects from every branch.
+    branches: layers or lists of layers, with outputs of equal height and width.
+    """
+
+    branches: list[Layer | list[Layer]]
+
+    def __post_init__(self) -> None:
+        self.ways = [as_layer(branch) for branch in self.branches]
+        if not self.ways:
+            raise ValueError("Concat: expected at least one branch")
+
+    def children(self) -> list[tuple[str, Layer]]:
+        return [(f"branch_{i}", way) for i, way in enumerate(self.ways, start=1)]
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise self.refuse(
+                input_shape, f"branches of one height and width, they make {shapes}: pad them"
+            )
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        return array_module(x).concatenate([a.forward(x, training) for a in self.ways], axis=-1)
+
+    def infer(self, x: Array) -> Array:
+        return array_module(x).concatenate([a.infer(x) for a in self.ways], axis=-1)
+
+    def backward(self, dy: Array) -> Array:
+        dx, end = 0, 0
+        for way in self.ways:
+            start, end = end, end + way.output_shape[-1]
+            dx = dx + way.backward(dy[..., start:end])
+        return dx
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"branches": [way.config() for way in self.ways]}
+
+
+def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
+    """Return a layer as it is, and a list of layers as a `Sequential`."""
+    return layers if isinstance(layers, Layer) else Sequential(*layers)
+
+
+def join(path: str, name: str) -> str:
+    """Return the path of ``name`` inside ``path``."""
+    return f"{path}/{name}" if path else name
+
+
+def likely_cause(shape: Shape, expected: Shape) -> str:
+    """Guess why pictures have the wrong shape."""
+    if shape == expected:
+        return ": a single picture? Give a batch of one, x[None]"
+    if len(shape) == len(expected) + 1 == 4 and shape[1:] == (expected[2], *expected[:2]):
+        return ": channels first? Turn it with x.transpose(0, 2, 3, 1)"
+    if shape[:1] == (0,):
+        return ": an empty batch"
+    if prod(shape[1:]) == prod(expected):
+        return f": the right number of values in the wrong shape; x.reshape(-1, *{expected})?"
+    return ": the model was built for another picture size"

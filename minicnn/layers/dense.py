@@ -1,0 +1,71 @@
+"""Dense and Flatten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from ..backend import Array, Shape
+from ..functional.dense import dense_backward, dense_forward
+from ..initializers import get
+from ..params import Penalty
+from .base import Layer, count
+
+
+@dataclass(eq=False, repr=False)
+class Dense(Layer):
+    """Connect every input with every unit (`functional.dense`).
+
+    x: (N, I)   w: (I, units)   b: (units,)   y: (N, units)
+    """
+
+    units: int
+    use_bias: bool = True
+    kernel_initializer: str = "glorot_uniform"
+    bias_initializer: str = "zeros"
+    kernel_regularizer: Penalty | None = None
+
+    def __post_init__(self) -> None:
+        count(self.units, "Dense: units")
+        get(self.kernel_initializer), get(self.bias_initializer)
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise self.refuse(input_shape, "(I,): put Flatten or GlobalAveragePool2D before it")
+        shape = (input_shape[0], self.units)
+        self.declare("w", shape, self.kernel_initializer, penalty=self.kernel_regularizer)
+        if self.use_bias:
+            self.declare("b", (self.units,), self.bias_initializer, decay=False)
+        self.multiply_adds = prod(shape)
+        return (self.units,)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y, self.cache = dense_forward(x, self.w, self.b if self.use_bias else None)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        return self.go_back(dy, need_dx=True)
+
+    def backward_params(self, dy: Array) -> None:
+        self.go_back(dy, need_dx=False)
+
+    def go_back(self, dy: Array, need_dx: bool) -> Array:
+        dx, self.dw[...], db = dense_backward(dy, self.take_cache(), need_dx)
+        if self.use_bias:
+            self.db[...] = db
+        return dx
+
+
+@dataclass(eq=False, repr=False)
+class Flatten(Layer):
+    """Lay each picture out in a row: rows first, channels innermost, (N, H, W, C) -> (N, H*W*C)."""
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        return (prod(input_shape),)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        self.cache = x.shape
+        return x.reshape(x.shape[0], -1)
+
+    def backward(self, dy: Array) -> Array:
+        return dy.reshape(self.take_cache())

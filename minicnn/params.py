@@ -1,0 +1,126 @@
+"""Parameters: every weight of a network in one flat buffer, every gradient in another.
+
+The layers see named views.  An optimizer's step, a norm of the gradient, an average of the
+weights or a checkpoint is then one operation on one array.  Gradients are overwritten by each
+backward pass, never accumulated: there is nothing to reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from . import initializers
+from .backend import Array, Device, Shape
+
+ALIGNMENT = 128  # bytes; every view begins on such a boundary
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What a large weight costs: l1 * sum |w| + l2 * sum w^2, added to the loss."""
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.l1 < 0 or self.l2 < 0:
+            raise ValueError(f"{self}: penalties are >= 0")
+
+
+def L1(strength: float) -> Penalty:
+    """Charge ``strength`` times the sum of |w|: makes weights exactly zero."""
+    return Penalty(l1=strength)
+
+
+def L2(strength: float) -> Penalty:
+    """Charge ``strength`` times the sum of w^2: keeps weights small."""
+    return Penalty(l2=strength)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A parameter that a layer asks for.
+
+    decay: whether weight decay shrinks it (weights, yes; biases and norms, not unless asked).
+    """
+
+    shape: Shape
+    initializer: str = "zeros"
+    decay: bool = True
+    penalty: Penalty | None = None
+
+
+class Views(Mapping[str, Array]):
+    """Named views of one flat array, in the order of declaration."""
+
+    def __init__(self, flat: Array, slots: Mapping[str, tuple[slice, Shape]]) -> None:
+        self._views = {name: flat[where].reshape(shape) for name, (where, shape) in slots.items()}
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self._views[name]
+        except KeyError:
+            raise KeyError(f"no parameter {name!r}; there are: {', '.join(self)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {view.shape} {view.dtype}" for name, view in self.items())
+
+
+class Parameters(Views):
+    """A mapping from name to array view, with two flat buffers beneath.
+
+    data, grad: (P,), one dtype, on one device.  ``grads`` maps the same names to gradients.
+    ``decayed`` is the slice of the buffers that weight decay applies to; such parameters lie
+    first in memory.  Between the views are up to 128 bytes of zeros, which every update rule
+    leaves zero.  Write with ``params[name][...] = value``: the views are the parameters.
+    """
+
+    def __init__(
+        self,
+        declarations: Mapping[str, Declaration],
+        rng: np.random.Generator,
+        device: Device,
+        dtype: str,
+    ) -> None:
+        self.declarations = dict(declarations)
+        step = ALIGNMENT // np.dtype(dtype).itemsize
+        slots: dict[str, tuple[slice, Shape]] = {}
+        end = 0
+        for decay in (True, False):
+            for name, wanted in self.declarations.items():
+                if wanted.decay == decay:
+                    size = prod(wanted.shape)
+                    slots[name] = (slice(end, end + size), wanted.shape)
+                    end += -(-size // step) * step
+            if decay:
+                self.decayed = slice(0, end)
+        slots = {name: slots[name] for name in self.declarations}
+
+        start = np.zeros(end, dtype)  # born on the CPU: every device starts from equal weights
+        for name, view in Views(start, slots).items():
+            wanted = self.declarations[name]
+            view[...] = initializers.get(wanted.initializer)(rng, wanted.shape)
+        self.data = device.asarray(start)
+        self.grad = device.asarray(np.zeros(end, dtype))
+        super().__init__(self.data, slots)
+        self.grads = Views(self.grad, slots)
+
+    @property
+    def count(self) -> int:
+        """The number of parameters, without what lies between them."""
+        return sum(prod(wanted.shape) for wanted in self.declarations.values())
+
+    @property
+    def penalized(self) -> Sequence[tuple[str, Penalty]]:
+        """The parameters that have a penalty, with it."""
+        return [(n, d.penalty) for n, d in self.declarations.items() if d.penalty is not None]
