@@ -1,0 +1,112 @@
+"""minicnn: convolutional networks to study, to check gradients with, and to train.
+
+import minicnn as mc
+
+(x_train, y_train), (x_test, y_test) = mc.datasets.cifar10()
+model = mc.models.tutorial_cnn().build((32, 32, 3), seed=0, device="auto")
+for epoch in mc.fit(model, x_train, y_train, optimizer=mc.Adam(1e-3), validation=0.1):
+    print(epoch)
+print(mc.evaluate(model, x_test, y_test))
+mc.save(model, "cifar.safetensors")
+
+Reading the source: ``functional`` is the book, every operation forward and backward; ``layers``
+wires them; ``train`` puts it to work.
+"""
+
+from . import functional, gradcheck, metrics, models, schedule
+from .backend import Device, DeviceError, device, to_numpy
+from .checkpoint import CheckpointError, load, save
+from .data import augment, datasets
+from .data.batches import Batches, stratified_split
+from .data.errors import DatasetError, DatasetNotFound, DatasetWarning
+from .layers import (
+    GELU,
+    AveragePool2D,
+    BatchNorm,
+    Concat,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    Layer,
+    LeakyReLU,
+    MaxPool2D,
+    Normalize,
+    ReLU,
+    Residual,
+    Sequential,
+    ShapeError,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from .losses import CrossEntropy, MeanSquaredError
+from .optim import SGD, Adam, AdamW, RMSprop
+from .params import L1, L2, Parameters, Penalty
+from .streams import Stream
+from .train import Epoch, backpropagate, evaluate, fit, predict, train_epoch, train_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GELU",
+    "L1",
+    "L2",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AveragePool2D",
+    "BatchNorm",
+    "Batches",
+    "CheckpointError",
+    "Concat",
+    "Conv2D",
+    "CrossEntropy",
+    "DatasetError",
+    "DatasetNotFound",
+    "DatasetWarning",
+    "Dense",
+    "Device",
+    "DeviceError",
+    "Dropout",
+    "Epoch",
+    "Flatten",
+    "GlobalAveragePool2D",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool2D",
+    "MeanSquaredError",
+    "Normalize",
+    "Parameters",
+    "Penalty",
+    "RMSprop",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "ShapeError",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Stream",
+    "Tanh",
+    "augment",
+    "backpropagate",
+    "datasets",
+    "device",
+    "evaluate",
+    "fit",
+    "functional",
+    "gradcheck",
+    "load",
+    "metrics",
+    "models",
+    "predict",
+    "save",
+    "schedule",
+    "stratified_split",
+    "to_numpy",
+    "train_epoch",
+    "train_step",
+]

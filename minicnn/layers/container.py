@@ -36,6 +36,8 @@ class Sequential(Layer):
     params: Parameters
     device: Device
     dtype: str = ""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, if they are known; `save` keeps them with the model."""
 
     def __init__(self, *layers: Layer | Sequence[Layer], name: str | None = None) -> None:
         if len(layers) == 1 and isinstance(layers[0], list | tuple):
@@ -184,14 +186,7 @@ class Sequential(Layer):
         if self.path:
             return x  # inside another model, which has checked
         self.check_built()
-        shape = getattr(x, "shape", None)
-        if shape is None:
-            raise TypeError(f"expected an array, got {type(x).__name__}: use numpy.asarray")
-        if shape[1:] != self.input_shape or len(x) == 0:
-            raise ShapeError(
-                f"expected pictures of shape (N, {', '.join(map(str, self.input_shape))}), "
-                f"got {shape}{likely_cause(shape, self.input_shape)}"
-            )
+        self.check_shape(x)
         if array_module(x) is not self.device.xp:
             raise TypeError(
                 f"the model is on {self.device}, but x is a {type(x).__module__} array: "
@@ -205,6 +200,17 @@ class Sequential(Layer):
                 "the model with Normalize(), or give floats"
             )
         return x.astype(self.dtype, copy=False)
+
+    def check_shape(self, x: Array) -> None:
+        """Raise an error that says why x isn't a batch for this model, if it isn't."""
+        shape = getattr(x, "shape", None)
+        if shape is None:
+            raise TypeError(f"expected an array, got {type(x).__name__}: use numpy.asarray")
+        if shape[1:] != self.input_shape or shape[0] == 0:
+            raise ShapeError(
+                f"expected pictures of shape (N, {', '.join(map(str, self.input_shape))}), "
+                f"got {shape}{likely_cause(shape, self.input_shape)}"
+            )
 
     def __getitem__(self, key: int | str) -> Layer:
         if isinstance(key, int):

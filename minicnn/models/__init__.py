@@ -1,0 +1,18 @@
+"""Networks: functions that return a `Sequential`, not built yet."""
+
+from collections.abc import Callable
+
+from ..layers import Sequential
+from .tutorial import tutorial_cnn
+
+MODELS: dict[str, Callable[..., Sequential]] = {f.__name__: f for f in (tutorial_cnn,)}
+
+
+def get(name: str) -> Callable[..., Sequential]:
+    """Return the function of that name; raises ValueError that lists the names."""
+    if name not in MODELS:
+        raise ValueError(f"model {name!r}: expected one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+__all__ = ["MODELS", "get", "tutorial_cnn"]

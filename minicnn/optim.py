@@ -1,0 +1,202 @@
+"""Optimizers: what is done with the gradient, once for all parameters.
+
+The rules themselves are in ``functional/update.py``; here is what surrounds them: the learning
+rate of the step, clipping, weight decay, the rule's memory, and an average of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .backend import Array, array_module
+from .functional import update
+from .params import Parameters
+from .schedule import Schedule
+
+
+@dataclass(eq=False)
+class Optimizer:
+    """The base of all optimizers.
+
+    lr: a number, or a schedule (`schedule`).  weight_decay: adds weight_decay * w to the gradient,
+    the gradient of weight_decay / 2 * w^2; biases and norms are spared unless ``decay_all``.
+    global_clipnorm: the longest gradient; a longer one is shortened (Pascanu et al. 2013,
+    algorithm 1).  ema_decay: also keep an exponential average of the weights, for
+    `averaged_weights`.
+
+    One optimizer goes with one model: its memory has the shape of that model's buffers.
+    """
+
+    lr: float | Schedule = 1e-3
+    weight_decay: float = field(default=0.0, kw_only=True)
+    decay_all: bool = field(default=False, kw_only=True)
+    global_clipnorm: float | None = field(default=None, kw_only=True)
+    ema_decay: float | None = field(default=None, kw_only=True)
+
+    steps: int = field(default=0, init=False)
+    """Steps taken so far."""
+    memory: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+    """Flat arrays in the shape of the parameters, by name: the rule's, and "average"."""
+
+    arrays: ClassVar[tuple[str, ...]] = ()
+    """The names of what the rule remembers."""
+
+    def __post_init__(self) -> None:
+        check(self.lr if not callable(self.lr) else 0.0, "lr")
+        check(self.weight_decay, "weight_decay")
+        if self.global_clipnorm is not None and not self.global_clipnorm > 0:
+            raise ValueError(f"global_clipnorm {self.global_clipnorm!r}: expected a number > 0")
+        if self.ema_decay is not None:
+            check(self.ema_decay, "ema_decay", below=1.0)
+
+    @property
+    def current_lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.lr(self.steps) if callable(self.lr) else self.lr)
+
+    def step(self, params: Parameters) -> None:
+        """Change the parameters by their gradients."""
+        self.prepare(params)
+        lr = self.current_lr
+        self.steps += 1
+        self.update(params, self.gradient(params), lr)
+        if self.ema_decay is not None:
+            update.average_update(self.memory["average"], params.data, self.ema_decay)
+
+    def update(self, params: Parameters, dw: Array, lr: float) -> None:
+        """Apply the rule to the flat buffers."""
+        raise NotImplementedError
+
+    def prepare(self, params: Parameters) -> None:
+        """Make the rule's memory at the first step; later, check that it fits."""
+        if not self.memory:
+            zeros = array_module(params.data).zeros_like
+            self.memory = {name: zeros(params.data) for name in self.arrays}
+            if self.ema_decay is not None:
+                self.memory["average"] = params.data.copy()
+        for name, array in self.memory.items():
+            if array.shape != params.data.shape or array.dtype != params.data.dtype:
+                raise ValueError(
+                    f"{type(self).__name__}: its {name} has shape {array.shape} {array.dtype}, the "
+                    f"parameters have {params.data.shape} {params.data.dtype}. One optimizer goes "
+                    "with one model: make a new one"
+                )
+
+    def gradient(self, params: Parameters) -> Array:
+        """Return the gradient to use, clipped and with weight decay; ``params.grad`` stays."""
+        dw = params.grad
+        if self.global_clipnorm is not None:
+            xp = array_module(dw)
+            norm = xp.sqrt((dw * dw).sum())
+            dw = dw * (self.global_clipnorm / xp.maximum(norm, self.global_clipnorm))
+        if self.weight_decay and not self.decoupled:
+            where = self.decayed(params)
+            dw = dw.copy() if dw is params.grad else dw
+            dw[where] += params.data[where] * self.weight_decay
+        return dw
+
+    decoupled: ClassVar[bool] = False
+
+    def decayed(self, params: Parameters) -> slice:
+        """Return the part of the buffers that weight decay applies to."""
+        return slice(None) if self.decay_all else params.decayed
+
+    @contextmanager
+    def averaged_weights(self, params: Parameters) -> Iterator[None]:
+        """Put the averaged weights into the model while the block runs, then the own ones again."""
+        if "average" not in self.memory:
+            raise ValueError("no averaged weights: give ema_decay, and take a step")
+        own = params.data.copy()
+        params.data[...] = self.memory["average"]
+        try:
+            yield
+        finally:
+            params.data[...] = own
+
+
+@dataclass(eq=False)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if asked (`update.momentum_update`)."""
+
+    lr: float | Schedule = 1e-2
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    arrays = ("v",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.momentum, "momentum", below=1.0)
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD: nesterov looks ahead along the momentum, which is 0")
+
+    def update(self, params: Parameters, dw: Array, lr: float) -> None:
+        if self.momentum:
+            v = self.memory["v"]
+            update.momentum_update(params.data, dw, v, lr, self.momentum, self.nesterov)
+        else:
+            update.sgd_update(params.data, dw, lr)
+
+
+@dataclass(eq=False)
+class RMSprop(Optimizer):
+    """Gradients divided by their usual size (`update.rmsprop_update`)."""
+
+    rho: float = 0.9
+    eps: float = 1e-8
+
+    arrays = ("s",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.rho, "rho", below=1.0)
+
+    def update(self, params: Parameters, dw: Array, lr: float) -> None:
+        update.rmsprop_update(params.data, dw, self.memory["s"], lr, self.rho, self.eps)
+
+
+@dataclass(eq=False)
+class Adam(Optimizer):
+    """Mean gradients divided by their usual size (`update.adam_update`).
+
+    ``weight_decay`` enters the gradient, and is divided with it; see `AdamW`.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    arrays = ("m", "s")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.beta1, "beta1", below=1.0)
+        check(self.beta2, "beta2", below=1.0)
+
+    def update(self, params: Parameters, dw: Array, lr: float) -> None:
+        m, s = self.memory["m"], self.memory["s"]
+        betas = self.beta1, self.beta2
+        update.adam_update(params.data, dw, m, s, self.steps, lr, *betas, self.eps)
+
+
+@dataclass(eq=False)
+class AdamW(Adam):
+    """Adam whose weight decay stays out of the division: w <- (1 - lr weight_decay) w first."""
+
+    weight_decay: float = field(default=1e-2, kw_only=True)
+
+    decoupled = True
+
+    def update(self, params: Parameters, dw: Array, lr: float) -> None:
+        update.decay_update(params.data[self.decayed(params)], lr * self.weight_decay)
+        super().update(params, dw, lr)
+
+
+def check(value: Any, name: str, below: float = float("inf")) -> None:
+    """Raise ValueError unless 0 <= value < below."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
+        limit = "" if below == float("inf") else f" and < {below:g}"
+        raise ValueError(f"{name} {value!r}: expected a number >= 0{limit}")

@@ -1,0 +1,41 @@
+"""The progress bar: on a terminal, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .metrics import Meter
+
+
+class Bar:
+    """A bar with running loss and accuracy, pictures per second and the time left."""
+
+    def __init__(self, tqdm_bar: Any = None) -> None:
+        self.bar, self.shown = tqdm_bar, 0.0
+
+    def advance(self, pictures: int, meter: Meter) -> None:
+        """Move on; figures are read a few times a second only, since a GPU has to wait for it."""
+        if self.bar is None:
+            return
+        self.bar.update(pictures)
+        if time.monotonic() - self.shown > 0.25:
+            self.bar.set_postfix_str(f"loss {meter.loss:.4f}  accuracy {meter.accuracy:.4f}")
+            self.shown = time.monotonic()
+
+
+@contextmanager
+def progress_bar(total: int, title: str, show: str | bool = "auto") -> Iterator[Bar]:
+    """Open a bar over ``total`` pictures.  show: True, False, or "auto" for terminals only."""
+    if show not in (True, False, "auto"):
+        raise ValueError(f"progress {show!r}: expected 'auto', True or False")
+    if not (sys.stderr.isatty() if show == "auto" else show):
+        yield Bar()
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=title, unit=" images", leave=False, dynamic_ncols=True) as bar:
+        yield Bar(bar)

@@ -1,0 +1,120 @@
+"""Learning-rate schedules: plain functions of the step, made by the functions here.
+
+    lr = cosine(0.1, steps=3900, warmup=390)
+    lr(0), lr(390), lr(3899)        ->  0.00026, 0.1, 0.00000002
+
+The first step is number 0.  An optimizer takes one in the place of its learning rate.
+`ReduceOnPlateau` is the exception: it also has to be told how training goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import cos, inf, pi
+from typing import TypeAlias
+
+Schedule: TypeAlias = Callable[[int], float]
+
+
+def constant(lr: float) -> Schedule:
+    """Keep ``lr``."""
+    return lambda step: lr
+
+
+def step_decay(lr: float, every: int, factor: float = 0.1) -> Schedule:
+    """Multiply by ``factor`` after ``every`` steps, and again."""
+    positive(every=every, factor=factor)
+    return lambda step: lr * factor ** (step // every)
+
+
+def exponential(lr: float, every: int, factor: float) -> Schedule:
+    """Fall smoothly, by ``factor`` in ``every`` steps."""
+    positive(every=every, factor=factor)
+    return lambda step: lr * factor ** (step / every)
+
+
+def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> Schedule:
+    """Rise in a line for ``warmup`` steps, then fall to ``final`` along half a cosine.
+
+    steps: of the whole run; afterwards it stays at ``final``.  (Loshchilov and Hutter 2017, eq.
+    5, without restarts; warm-up: Goyal et al. 2017, section 2.2.)
+    """
+    positive(steps=steps)
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup {warmup}: expected 0 <= warmup < steps ({steps})")
+
+    def schedule(step: int) -> float:
+        if step < warmup:
+            return lr * (step + 1) / warmup
+        return descend(lr, final, (step - warmup) / (steps - warmup))
+
+    return schedule
+
+
+def one_cycle(
+    peak: float, steps: int, rise: float = 0.3, start: float = 25.0, final: float = 1e4
+) -> Schedule:
+    """Rise to ``peak`` and fall far below the start, both along half a cosine.
+
+    From peak / start, over a share ``rise`` of the steps up to the peak, then down to
+    peak / start / final at the last one (Smith and Topin 2018, in the form and with the defaults
+    that PyTorch's OneCycleLR gave it).
+    """
+    positive(steps=steps, start=start, final=final)
+    if not 0 < rise < 1:
+        raise ValueError(f"rise {rise}: expected a share between 0 and 1")
+    top, last = rise * steps - 1, steps - 1
+
+    def schedule(step: int) -> float:
+        if step <= top:
+            return descend(peak / start, peak, step / top if top > 0 else 1.0)
+        return descend(peak, peak / start / final, (step - top) / (last - top))
+
+    return schedule
+
+
+def descend(begin: float, end: float, share: float) -> float:
+    """Go from ``begin`` to ``end`` along half a cosine; ``share`` of the way, 1 at most."""
+    return end + (begin - end) * (1 + cos(pi * min(share, 1.0))) / 2
+
+
+def positive(**values: float) -> None:
+    """Raise ValueError for the first value that isn't above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} {value!r}: expected a number > 0")
+
+
+@dataclass
+class ReduceOnPlateau:
+    """Multiply by ``factor`` when a loss hasn't improved for more than ``patience`` reports.
+
+    Call ``observe(loss)`` once an epoch; `fit` does it with the validation loss, or with the
+    training loss where nothing is held out.  An improvement is a fall by a share ``threshold``.
+    """
+
+    lr: float
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    minimum: float = 0.0
+    best: float = field(default=inf, init=False)
+    waited: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        positive(lr=self.lr, factor=self.factor)
+        if self.factor >= 1:
+            raise ValueError(f"factor {self.factor}: expected one below 1")
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+    def observe(self, loss: float) -> None:
+        """Take note of a loss, and lower ``lr`` if it has stood still for too long."""
+        if loss < self.best * (1 - self.threshold) or self.best == inf:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.lr, self.waited = max(self.lr * self.factor, self.minimum), 0
