@@ -43,8 +43,10 @@ from .layers import (
     Tanh,
 )
 from .losses import CrossEntropy, MeanSquaredError
+from .metrics import Meter
 from .optim import SGD, Adam, AdamW, RMSprop
 from .params import L1, L2, Parameters, Penalty
+from .progress import progress_bar
 from .streams import Stream
 from .train import Epoch, backpropagate, evaluate, fit, predict, train_epoch, train_step
 
@@ -78,6 +80,7 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2D",
     "MeanSquaredError",
+    "Meter",
     "Normalize",
     "Parameters",
     "Penalty",
@@ -103,6 +106,7 @@ __all__ = [
     "metrics",
     "models",
     "predict",
+    "progress_bar",
     "save",
     "schedule",
     "stratified_split",

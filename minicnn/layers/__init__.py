@@ -2,13 +2,14 @@
 
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .base import Layer, ShapeError
-from .container import Concat, Residual, Sequential
+from .branches import Concat, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
 from .norm import BatchNorm, Normalize
 from .pool import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .registry import LAYERS, from_config
+from .sequential import Sequential
 
 __all__ = [
     "GELU",

@@ -180,3 +180,8 @@ class Layer(Built):
                 if v is not None
             },
         }
+
+
+def join(path: str, name: str) -> str:
+    """Return the path of ``name`` inside ``path``."""
+    return f"{path}/{name}" if path else name

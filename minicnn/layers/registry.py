@@ -8,12 +8,13 @@ from typing import Any
 from ..params import Penalty
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .base import Layer
-from .container import Concat, Residual, Sequential
+from .branches import Concat, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
 from .norm import BatchNorm, Normalize
 from .pool import AveragePool2D, GlobalAveragePool2D, MaxPool2D
+from .sequential import Sequential
 
 LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind

@@ -1,0 +1,184 @@
+"""Train a network on CIFAR-10, on the CPU or the GPU, with the training loop in sight.
+
+    python examples/train_cifar.py --device cpu
+    python examples/train_cifar.py --device gpu --epochs 20 --augment
+    python examples/train_cifar.py --dataset synthetic --epochs 2
+
+It ends with the test accuracy, and leaves in --out: the model (model.safetensors), the figures
+(metrics.json), the training curves and a page of test pictures with what the network sees in them.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import minicnn as mc
+from minicnn.models import MODELS
+
+
+def arguments():
+    """Return the command line's flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (default auto)")
+    parser.add_argument("--dataset", default="auto", choices=["auto", "cifar10", "synthetic"])
+    parser.add_argument("--data-dir", help="where CIFAR-10 lies, or is to be put")
+    parser.add_argument("--model", default="tutorial_cnn", choices=sorted(MODELS))
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--optimizer", default="adam", choices=["adam", "sgd"])
+    parser.add_argument("--lr", type=float, help="default 0.001 for adam, 0.02 for sgd")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--augment", action="store_true", help="random flips and shifts")
+    parser.add_argument("--validation", type=float, default=0.1, help="share held out, 0 for none")
+    parser.add_argument("--out", type=Path, help="folder for the results (default runs/TIME)")
+    parser.add_argument("--quiet", action="store_true", help="print the last line only")
+    args = parser.parse_args()
+    if args.epochs < 1 or args.batch_size < 1:
+        parser.error("--epochs and --batch-size must be at least 1")
+    if args.out is None:
+        args.out = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    return args
+
+
+def load_data(args):
+    """Return the training set, the test set, the class names, the data set's name, and a note."""
+    if args.dataset != "synthetic":
+        try:
+            train, test = mc.datasets.cifar10(args.data_dir)
+            return train, test, mc.datasets.CIFAR10_CLASSES, "cifar10", ""
+        except mc.DatasetError as error:
+            if args.dataset == "cifar10":
+                sys.exit(f"train_cifar: {error}")
+            note = f"NOT CIFAR-10: trained on drawn pictures, because {error}"
+            print(f"\n{'!' * 78}\n{note}\n{'!' * 78}\n", file=sys.stderr)
+    else:
+        note = "drawn pictures, as asked"
+    train = mc.datasets.synthetic(20_000, seed=args.seed)
+    test = mc.datasets.synthetic(4_000, seed=args.seed + 1_000_000)
+    return train, test, mc.datasets.SYNTHETIC_CLASSES, "synthetic", note
+
+
+def main():
+    """Train, test, and write the results."""
+    warnings.formatwarning = lambda message, *rest, **more: f"note: {message}\n"
+    args = arguments()
+    say = (lambda *words: None) if args.quiet else print
+    started = time.perf_counter()
+
+    try:
+        device = mc.device(args.device)
+    except (mc.DeviceError, ValueError) as error:
+        print(f"train_cifar: --device {args.device}: {error}", file=sys.stderr)
+        if error.__cause__ is not None:
+            print(f"  original error: {error.__cause__!r}", file=sys.stderr)
+        return 2
+    say(f"device: {device.note}")
+
+    (x, y), (x_test, y_test), classes, dataset, note = load_data(args)
+    say(f"data: {dataset}, {len(x):,} pictures to train with, {len(x_test):,} to test with")
+
+    model = MODELS[args.model](len(classes)).build(x.shape[1:], seed=args.seed, device=device)
+    model.classes = tuple(classes)
+    say(model.summary())
+    if args.optimizer == "adam":
+        optimizer = mc.Adam(args.lr or 1e-3)
+    else:
+        optimizer = mc.SGD(args.lr or 2e-2, momentum=0.9, nesterov=True)
+
+    # Hold out a part of the training pictures; the test set is touched once, at the end.
+    rows, held_out = None, None
+    if args.validation:
+        stream = mc.Stream(args.seed, "validation")
+        rows, held_out = mc.stratified_split(y, args.validation, stream)
+    batches = mc.Batches(
+        device.asarray(x),
+        device.asarray(y),
+        args.batch_size,
+        indices=rows,
+        stream=mc.Stream(args.seed, "shuffle"),
+        augment=[mc.augment.RandomFlip(), mc.augment.RandomCrop(4)] if args.augment else [],
+        augment_stream=mc.Stream(args.seed, "augmentation"),
+    )
+
+    # The training loop.  `mc.fit` is these lines as a generator.
+    epochs = []
+    for number in range(1, args.epochs + 1):
+        meter, start = mc.Meter(), time.perf_counter()
+        with mc.progress_bar(batches.examples, f"epoch {number}", not args.quiet and "auto") as bar:
+            for x_batch, labels in batches:
+                mc.train_step(model, optimizer, x_batch, labels, meter=meter)
+                bar.advance(len(x_batch), meter)
+        device.synchronize()
+        seconds = time.perf_counter() - start
+        val = {"loss": None, "accuracy": None}
+        if held_out is not None:
+            val = mc.evaluate(model, x, y, indices=held_out)
+        epochs.append(
+            mc.Epoch(
+                epoch=number,
+                loss=meter.loss,
+                accuracy=meter.accuracy,
+                val_loss=val["loss"],
+                val_accuracy=val["accuracy"],
+                lr=optimizer.current_lr,
+                seconds=seconds,
+                images_per_second=meter.examples / seconds,
+            )
+        )
+        say(epochs[-1])
+
+    test = mc.evaluate(model, x_test, y_test)
+
+    mc.save(model, args.out / "model.safetensors")
+    draw(args.out, epochs, model, x_test, y_test, say)
+    metrics = {
+        "dataset": dataset,
+        "dataset_note": note,
+        "model": args.model,
+        "device": str(device),
+        "seed": args.seed,
+        "epochs": [epoch.as_dict() for epoch in epochs],
+        "test_loss": test["loss"],
+        "test_accuracy": test["accuracy"],
+        "images_per_second": statistics.median(e.images_per_second for e in epochs),
+        "seconds": time.perf_counter() - started,
+        "versions": {
+            "minicnn": mc.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "parameters": model.params.count,
+    }
+    (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    print(
+        f"test accuracy {test['accuracy']:.4f}  loss {test['loss']:.4f}  "
+        f"({dataset}, {metrics['images_per_second']:,.0f} images/s)  results in {args.out}"
+    )
+    return 0
+
+
+def draw(out, epochs, model, x_test, y_test, say):
+    """Draw the training curves and a page of test pictures, if matplotlib is there."""
+    from minicnn import plots
+
+    try:
+        plots.training_curves(epochs, out / "curves.png")
+        some = slice(0, 32)
+        probabilities = mc.predict(model, x_test[some])
+        page = out / "predictions.png"
+        plots.predictions(probabilities, x_test[some], y_test[some], model.classes, page)
+    except ImportError as error:
+        say(f"no pictures drawn: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Layers side by side: Residual, which adds them up, and Concat, which joins their channels.
+
+With Sequential they compose ResNet, Inception and DenseNet without a graph.  One layer object is
+used once in a forward: `Sequential.build` refuses the second place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Array, Shape, array_module
+from .base import Layer, join
+from .sequential import Sequential
+
+
+@dataclass(eq=False, repr=False)
+class Residual(Layer):
+    """Add a way round: y = body(x) + shortcut(x), shortcut(x) = x if None (He et al. 2016).
+
+    A sum copies its gradient: dx = body.backward(dy) + shortcut.backward(dy).
+    body, shortcut: a layer or a list of layers, with equal output shapes.
+    """
+
+    body: Layer | list[Layer]
+    shortcut: Layer | list[Layer] | None = None
+
+    def __post_init__(self) -> None:
+        self.way = as_layer(self.body)
+        self.way_round = None if self.shortcut is None else as_layer(self.shortcut)
+
+    def children(self) -> list[tuple[str, Layer]]:
+        pairs = [("body", self.way), ("shortcut", self.way_round)]
+        return [(name, layer) for name, layer in pairs if layer is not None]
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
+        if self.way_round is None:
+            shapes.append(input_shape)
+        if shapes[0] != shapes[1]:
+            raise self.refuse(
+                input_shape,
+                f"body and shortcut of one shape, they make {shapes[0]} and {shapes[1]}: give a "
+                "shortcut that changes shape likewise, such as Conv2D(filters, 1, strides)",
+            )
+        return shapes[0]
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        around = x if self.way_round is None else self.way_round.forward(x, training)
+        return self.way.forward(x, training) + around
+
+    def infer(self, x: Array) -> Array:
+        return self.way.infer(x) + (x if self.way_round is None else self.way_round.infer(x))
+
+    def backward(self, dy: Array) -> Array:
+        around = dy if self.way_round is None else self.way_round.backward(dy)
+        return self.way.backward(dy) + around
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {name: layer.config() for name, layer in self.children()}
+
+
+@dataclass(eq=False, repr=False)
+class Concat(Layer):
+    """Lay branches side by side: y = the channels of every branch(x), in order.
+
+    The gradient is cut where the outputs were joined, and x collects from every branch.
+    branches: layers or lists of layers, with outputs of equal height and width.
+    """
+
+    branches: list[Layer | list[Layer]]
+
+    def __post_init__(self) -> None:
+        self.ways = [as_layer(branch) for branch in self.branches]
+        if not self.ways:
+            raise ValueError("Concat: expected at least one branch")
+
+    def children(self) -> list[tuple[str, Layer]]:
+        return [(f"branch_{i}", way) for i, way in enumerate(self.ways, start=1)]
+
+    def resolve(self, input_shape: Shape) -> Shape:
+        shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise self.refuse(
+                input_shape, f"branches of one height and width, they make {shapes}: pad them"
+            )
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        return array_module(x).concatenate([a.forward(x, training) for a in self.ways], axis=-1)
+
+    def infer(self, x: Array) -> Array:
+        return array_module(x).concatenate([a.infer(x) for a in self.ways], axis=-1)
+
+    def backward(self, dy: Array) -> Array:
+        dx, end = 0, 0
+        for way in self.ways:
+            start, end = end, end + way.output_shape[-1]
+            dx = dx + way.backward(dy[..., start:end])
+        return dx
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"branches": [way.config() for way in self.ways]}
+
+
+def as_layer(layers: Layer | Sequence[Layer]) -> Layer:
+    """Return a layer as it is, and a list of layers as a `Sequential`."""
+    return layers if isinstance(layers, Layer) else Sequential(*layers)
