@@ -1,0 +1,39 @@
+"""The console command."""
+
+import pytest
+
+import minicnn as mc
+from minicnn import cli
+
+
+def test_gradcheck_prints_every_parameter(capsys):
+    assert cli.main(["gradcheck", "--model", "tutorial_cnn"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "passed" in lines[0]
+    names = {line.split()[0] for line in lines[2:]}
+    assert names == set(mc.models.tutorial_cnn().build((32, 32, 3)).params)
+
+
+def test_summary_prints_the_parameters(capsys):
+    assert cli.main(["summary"]) == 0
+    assert "122,570" in capsys.readouterr().out
+
+
+def test_doctor_says_why_there_is_no_gpu(capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "GPU       can't be used: CuPy isn't installed" in said and "pip install" in said
+
+
+def test_data_fetch_offline_says_what_to_do(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MINICNN_OFFLINE", "1")
+    assert cli.main(["data", "fetch", "--data-dir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "cifar-10-python.tar.gz" in said and "6d958be0" in said and str(tmp_path) in said
+
+
+def test_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bake"])
+    assert stop.value.code == 2

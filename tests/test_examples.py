@@ -1,0 +1,102 @@
+"""The examples, run as a person runs them, on fewer pictures."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minicnn as mc
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    """Import an example by its path."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Return train(*flags) -> exit code, on 1,500 drawn pictures, results in tmp_path/out."""
+    draw = mc.datasets.synthetic
+    monkeypatch.setattr(mc.datasets, "synthetic", lambda n, seed: draw(min(n, 1500), seed=seed))
+
+    def run(*flags):
+        argv = ["train_cifar.py", "--device", "cpu", "--out", str(tmp_path / "out"), *flags]
+        monkeypatch.setattr(sys, "argv", argv)
+        return load("train_cifar").main()
+
+    return run
+
+
+def metrics(tmp_path):
+    """Return what the example wrote down."""
+    return json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+def test_train_cifar_writes_what_it_promises(train, tmp_path, capsys):
+    assert train("--dataset", "synthetic", "--epochs", "2", "--seed", "3", "--augment") == 0
+    found = metrics(tmp_path)
+    assert set(found) == {
+        "dataset", "dataset_note", "model", "device", "seed", "epochs", "test_loss",
+        "test_accuracy", "images_per_second", "seconds", "versions", "parameters",
+    }  # fmt: skip
+    assert (found["dataset"], found["model"], found["device"]) == (
+        "synthetic", "tutorial_cnn", "cpu",
+    )  # fmt: skip
+    assert found["seed"] == 3 and found["parameters"] == 122_570
+    assert [e["epoch"] for e in found["epochs"]] == [1, 2]
+    assert found["epochs"][1]["loss"] < found["epochs"][0]["loss"]
+    assert 0 < found["epochs"][0]["val_accuracy"] < 1
+
+    # The model in the file is the one that was measured.
+    model = mc.load(tmp_path / "out" / "model.safetensors")
+    x, y = mc.datasets.synthetic(4000, seed=1_000_003)
+    assert mc.evaluate(model, x, y)["accuracy"] == found["test_accuracy"]
+    assert model.classes == mc.datasets.SYNTHETIC_CLASSES
+    printed = capsys.readouterr().out
+    assert "122,570" in printed and f"test accuracy {found['test_accuracy']:.4f}" in printed
+
+
+def test_train_cifar_same_seed_same_weights(train, tmp_path):
+    files = []
+    for _ in range(2):
+        flags = "--dataset synthetic --epochs 1 --augment --optimizer sgd --validation 0 --quiet"
+        assert train(*flags.split()) == 0
+        files.append((tmp_path / "out" / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
+    assert metrics(tmp_path)["epochs"][0]["val_loss"] is None
+
+
+def test_train_cifar_says_that_it_took_other_data(train, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MINICNN_OFFLINE", "1")
+    assert train("--data-dir", str(tmp_path / "nothing"), "--epochs", "1") == 0
+    found = metrics(tmp_path)
+    assert found["dataset"] == "synthetic" and "NOT CIFAR-10" in found["dataset_note"]
+    assert "!!!!!!!!" in capsys.readouterr().err
+
+
+def test_train_cifar_refuses_other_data_when_cifar10_is_asked_for(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICNN_OFFLINE", "1")
+    with pytest.raises(SystemExit, match="CIFAR-10 isn't on this machine"):
+        train("--dataset", "cifar10", "--data-dir", str(tmp_path / "nothing"))
+
+
+def test_train_cifar_without_a_gpu_exits_with_2_and_the_reason(train, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ModuleNotFoundError
+    assert train("--device", "gpu", "--dataset", "synthetic") == 2
+    said = capsys.readouterr().err
+    assert "pip install 'minicnn[cuda12]'" in said and "original error" in said
+
+
+def test_read_a_gradient_agrees_with_differences(capsys):
+    example = load("read_a_gradient")
+    assert example.worst < 1e-7
+    assert "dL/dw[2,2,1,0]" in capsys.readouterr().out
+    assert np.shape(example.dw) == (3, 3, 2, 4)
