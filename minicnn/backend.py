@@ -56,6 +56,11 @@ class Device:
         """The array library of this device."""
         return np if self.kind == "cpu" else importlib.import_module("cupy")
 
+    def use(self) -> None:
+        """Make this CuPy's current device: what is computed from now on is computed there."""
+        if self.kind == "gpu":
+            self.xp.cuda.Device(self.index).use()
+
     def asarray(self, x: Array, dtype: str | None = None) -> Array:
         """Return ``x`` on this device, copied only where it must be."""
         if self.kind == "cpu":
@@ -74,6 +79,7 @@ def device(spec: str | Device = "cpu") -> Device:
     """Turn ``"cpu"``, ``"gpu"``, ``"gpu:1"`` or ``"auto"`` into a `Device`.
 
     ``"auto"`` takes the GPU where one works and the CPU elsewhere; ``note`` says which and why.
+    A GPU becomes CuPy's current one: arrays are made there from now on.
     Raises `DeviceError` if a GPU is asked for and can't be used, with the original error as its
     cause, and `ValueError` for any other word.
     """
@@ -83,14 +89,18 @@ def device(spec: str | Device = "cpu") -> Device:
         return Device("cpu", note="cpu, as asked")
     if spec == "auto":
         try:
-            return Device("gpu", note=f"gpu, because one works: {probe_gpu(0)}")
+            chosen = Device("gpu", note=f"gpu, because one works: {probe_gpu(0)}")
         except DeviceError as error:
             return Device("cpu", note=f"cpu, because no GPU can be used: {error}")
+        chosen.use()
+        return chosen
     kind, _, index = str(spec).partition(":")
     if kind != "gpu" or not (index.isdigit() or str(spec) == "gpu"):
         raise ValueError(f"device {spec!r}: expected 'cpu', 'gpu', 'gpu:1' (a number) or 'auto'")
-    found = probe_gpu(int(index or 0))
-    return Device("gpu", int(index or 0), note=f"gpu, as asked: {found}")
+    number = int(index or 0)
+    chosen = Device("gpu", number, note=f"gpu, as asked: {probe_gpu(number)}")
+    chosen.use()
+    return chosen
 
 
 def probe_gpu(index: int = 0) -> str:

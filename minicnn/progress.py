@@ -27,11 +27,16 @@ class Bar:
             self.shown = time.monotonic()
 
 
+def check_show(show: str | bool) -> None:
+    """Raise ValueError unless ``show`` is True, False or "auto"."""
+    if show not in (True, False, "auto"):
+        raise ValueError(f"progress {show!r}: expected 'auto', True or False")
+
+
 @contextmanager
 def progress_bar(total: int, title: str, show: str | bool = "auto") -> Iterator[Bar]:
     """Open a bar over ``total`` pictures.  show: True, False, or "auto" for terminals only."""
-    if show not in (True, False, "auto"):
-        raise ValueError(f"progress {show!r}: expected 'auto', True or False")
+    check_show(show)
     if not (sys.stderr.isatty() if show == "auto" else show):
         yield Bar()
         return

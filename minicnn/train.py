@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from .backend import Array, to_numpy
 from .data.batches import Augment, Batches, stratified_split
 from .functional.activation import softmax_forward
 from .functional.loss import penalty_backward, penalty_forward
+from .functional.windows import is_whole
 from .layers import BatchNorm, Normalize, Sequential, Softmax
 from .losses import CrossEntropy, Loss, check_labels
 from .metrics import Meter
 from .optim import Optimizer
-from .progress import progress_bar
+from .progress import check_show, progress_bar
 from .schedule import ReduceOnPlateau
 from .streams import Stream
 
@@ -55,6 +57,7 @@ def train_step(
     x: (N,) + model.input_shape.  labels: (N,) class ids, or (N, K) target distributions.
     meter: takes note of loss and accuracy.  Nothing here waits for a GPU: reading the loss does.
     """
+    model.check_built()
     x, labels = model.device.asarray(x), model.device.asarray(labels)
     value, logits = backpropagate(model, x, labels, loss)
     optimizer.step(model.params)
@@ -147,6 +150,9 @@ def fit(
     Raises ValueError for labels, shapes and sizes that don't fit, before anything is trained.
     """
     check_pictures(model, x, y)
+    if not is_whole(epochs) or epochs < 1:
+        raise ValueError(f"epochs {epochs!r}: expected an integer >= 1")
+    check_show(progress)
     streams = {use: Stream(seed, use) for use in ("validation", "shuffle", "augmentation")}
     rows: np.ndarray | None = None
     held: tuple[Any, Any, np.ndarray | None] | None = None
@@ -166,10 +172,10 @@ def fit(
         augment_stream=streams["augmentation"],
         drop_last=drop_last,
     )
-    if batches.examples % batch_size == 1 and not drop_last and has_batchnorm(model):
+    if 1 in (batch_size, batches.examples % batch_size) and needs_two(model):
         raise ValueError(
-            f"{batches.examples} pictures in batches of {batch_size} leave a last batch of one, "
-            "whose variance BatchNorm can't take: set drop_last=True, or another batch_size"
+            f"{batches.examples} pictures in batches of {batch_size} leave a batch of one, whose "
+            "variance BatchNorm can't take: set drop_last=True, or a larger batch_size"
         )
 
     def run() -> Iterator[Epoch]:
@@ -244,6 +250,7 @@ def check_pictures(model: Sequential, x: Any, y: Any = None) -> None:
     check_labels(to_numpy(y), len(x), *model.output_shape)
 
 
-def has_batchnorm(model: Sequential) -> bool:
-    """Whether some layer takes statistics over the batch."""
-    return any(isinstance(layer, BatchNorm) for layer in model.walk())
+def needs_two(model: Sequential) -> bool:
+    """Whether some BatchNorm gets one value a picture and channel: one picture is too few."""
+    layers = [layer for layer in model.walk() if isinstance(layer, BatchNorm)]
+    return any(prod(layer.input_shape[:-1]) == 1 for layer in layers)

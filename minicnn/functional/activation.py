@@ -35,6 +35,7 @@ def leaky_relu_forward(x: Array, slope: float = 0.3) -> tuple[Array, Any]:
 
     x: any shape.  slope: Keras' default.
     """
+    slope = float(slope)  # a NumPy number would turn float32 into float64
     return array_module(x).where(x > 0, x, x * slope), (x, slope)
 
 
@@ -54,7 +55,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, Any]:
     """
     xp = array_module(x)
     e = xp.exp(-abs(x))
-    y = xp.where(x < 0, e, 1) / (1 + e)
+    y = xp.where(x < 0, e / (1 + e), 1 / (1 + e))
     return y, y
 
 

@@ -19,7 +19,7 @@ def dropout_forward(x: Array, rate: float, rng: Any) -> tuple[Array, Any]:
     x: any shape.  rate: in [0, 1).  rng: a random generator of the library of x.
     """
     keep = rng.random(x.shape, dtype="float32") >= rate
-    scale = 1 / (1 - rate)
+    scale = 1 / (1 - float(rate))
     return x * keep * scale, (keep, scale)
 
 

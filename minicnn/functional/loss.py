@@ -26,17 +26,21 @@ def softmax_cross_entropy_forward(
     so no exponential overflows and no logarithm meets a zero.
 
     logits: (N, K).  labels: (N,) integer class ids, or (N, K) target distributions (MixUp).
-    class_weight: (K,).  Returns loss: shape (), in the dtype of logits.
+    class_weight: (K,).  Returns loss: shape (), in the dtype of logits.  Raises ValueError where
+    the labels have another shape; that ids are below K isn't checked here.
     """
     xp = array_module(logits)
     N, K = logits.shape
+    if labels.shape not in ((N,), (N, K)):
+        raise ValueError(f"cross-entropy: labels are {labels.shape}, expected {(N,)} or {(N, K)}")
     if labels.ndim == 1:
         target = (labels[:, None] == xp.arange(K)).astype(logits.dtype)  # (N, K)
     else:
         target = labels.astype(logits.dtype)
     weight = 1.0 if class_weight is None else target @ class_weight.astype(logits.dtype)[:, None]
-    if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / K
+    smooth = float(label_smoothing)
+    if smooth:
+        target = target * (1 - smooth) + smooth / K
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (N, K)
     scale = weight * (1.0 / N)  # a number, or (N, 1)
@@ -83,7 +87,7 @@ def penalty_forward(w: Array, l1: float = 0.0, l2: float = 0.0) -> tuple[Array, 
 
     w: any shape.  Returns loss: shape ().
     """
-    xp = array_module(w)
+    xp, l1, l2 = array_module(w), float(l1), float(l2)
     return xp.asarray(abs(w).sum() * l1 + (w * w).sum() * l2), (w, l1, l2)
 
 

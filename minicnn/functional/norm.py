@@ -18,7 +18,7 @@ def normalize_forward(x: Array, mean: Array, std: Array, scale: float) -> tuple[
     x: (N, H, W, C), uint8 or float.  mean, std: (C,) float, on the scale of x * scale.
     Returns y in the dtype of mean.
     """
-    factor = scale / std
+    factor = float(scale) / std
     return x.astype(mean.dtype) * factor - mean / std, factor
 
 
@@ -50,7 +50,7 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) ->
     mean = channel_sum(x) / M
     centered = x - mean
     var = channel_sum(centered * centered) / M
-    inverse = 1 / array_module(x).sqrt(var + eps)
+    inverse = 1 / array_module(x).sqrt(var + float(eps))
     y = centered * (gamma * inverse)
     y += beta
     return y, (mean, var, x, gamma, inverse)
@@ -86,7 +86,7 @@ def batchnorm_inference_forward(
 
     x: (..., C).  gamma, beta, mean, var: (C,).  Returns y in the shape of x.
     """
-    inverse = 1 / array_module(x).sqrt(var + eps)
+    inverse = 1 / array_module(x).sqrt(var + float(eps))
     return (x - mean) * (gamma * inverse) + beta, (x, gamma, mean, inverse)
 
 

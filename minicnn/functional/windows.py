@@ -22,12 +22,17 @@ COLUMN_BYTES = 2 << 20
 """Columns are made in parts of about this size: memory stays bounded, and a part stays in cache."""
 
 
+def is_whole(value: object) -> bool:
+    """Whether ``value`` is an integer (and not True or False)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def pair(value: Pair, what: str = "size") -> tuple[int, int]:
     """Return (vertical, horizontal) of one integer or two, each >= 1."""
-    two = (value, value) if isinstance(value, int) else tuple(value)
-    if len(two) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in two):
+    two = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(two) != 2 or not all(is_whole(v) and v >= 1 for v in two):
         raise ValueError(f"{what} {value!r}: expected an integer >= 1 or a pair of them")
-    return two
+    return two[0], two[1]
 
 
 def out_size(size: int, taps: int, stride: int = 1, dilation: int = 1) -> int:
@@ -54,11 +59,13 @@ def resolve_padding(
             total = max((ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0)
             sides.append((total // 2, total - total // 2))
         return sides[0], sides[1]
-    two = (padding, padding) if isinstance(padding, int) else padding
-    if not isinstance(two, str) and len(two) == 2:
-        margins = [(p, p) if isinstance(p, int) else tuple(p) for p in two]
-        if all(len(m) == 2 and all(isinstance(p, int) and p >= 0 for p in m) for m in margins):
-            return (margins[0][0], margins[0][1]), (margins[1][0], margins[1][1])
+    two = tuple(padding) if isinstance(padding, tuple | list) else (padding, padding)
+    margins = [tuple(p) if isinstance(p, tuple | list) else (p, p) for p in two]
+    pixels = [p for margin in margins for p in margin]
+    if [len(margin) for margin in margins] == [2, 2] and all(is_whole(p) for p in pixels):
+        (top, bottom), (left, right) = margins
+        if min(pixels) >= 0:
+            return (top, bottom), (left, right)
     raise ValueError(
         f"padding {padding!r}: expected 'valid', 'same', an integer >= 0, (vertical, horizontal) "
         "or ((top, bottom), (left, right))"

@@ -13,7 +13,7 @@ from ..backend import Shape
 from ..layers import Layer, Normalize, Sequential
 from ..losses import CrossEntropy, Loss
 from .differences import check_argument
-from .report import Report
+from .report import Argument, Report
 
 RTOL = 1e-6
 
@@ -28,8 +28,8 @@ def check_function(
 ) -> Report:
     """Check a pair of functions as in ``functional``: every float argument's gradient.
 
-    forward: (*inputs) -> (y, cache).  backward: (dy, cache) -> the gradients of the leading
-    inputs, one array or a tuple; None leaves an argument out.  inputs: arrays; integer ones
+    forward: (*inputs) -> (y, cache).  backward: (dy, cache) -> one array, the gradient of the
+    first input, or a tuple, those of all; None leaves one out.  inputs: arrays; integer ones
     (labels) aren't differentiated.  Options go in by functools.partial or a lambda.  Besides the
     numbers, shapes and dtypes of the gradients are checked, and that no input was changed.
     """
@@ -37,8 +37,10 @@ def check_function(
     before = [a.copy() for a in arrays]
     y, cache = forward(*arrays)
     dy = np.asarray(np.random.default_rng(seed).standard_normal(np.shape(y)))
-    grads = backward(dy.copy(), cache)
-    grads = grads if isinstance(grads, tuple) else (grads,)
+    given = dy.copy()
+    grads = backward(given, cache)
+    if not isinstance(grads, tuple):
+        grads = (grads, *[None] * (len(arrays) - 1))
 
     def value() -> float:
         return float((forward(*arrays)[0] * dy).sum())
@@ -47,13 +49,17 @@ def check_function(
     report = Report(getattr(forward, "__name__", "function"), rtol)
     changed = [not np.array_equal(a, b) for a, b in zip(arrays, before, strict=True)]
     names = argument_names(forward, len(arrays))
-    for name, array, grad, touched in zip(names, arrays, grads, changed, strict=False):
-        if grad is None or array.dtype.kind != "f":
+    for i, (name, array) in enumerate(zip(names, arrays, strict=True)):
+        if array.dtype.kind != "f" or (i < len(grads) and grads[i] is None):
             continue
-        argument = check_argument(name, array, grad, value, magnitude, rtol, seed)
-        if touched:
+        if i >= len(grads):
+            argument = Argument(name, array.shape, problem="backward returned no gradient for it")
+        else:
+            argument = check_argument(name, array, grads[i], value, magnitude, rtol, seed)
+        if changed[i]:
             argument.problem = "the input was changed by forward or backward"
         report.arguments.append(argument)
+    report.arguments += spoiled(given, dy)
     return report
 
 
@@ -75,10 +81,13 @@ def check_layer(
     rng = np.random.default_rng(seed)
     for array in model.params.values():  # biases that start at 0 would hide mistakes
         array += 0.1 * rng.standard_normal(array.shape)
+    for array in model.state.values():  # and so would running statistics of 0 and 1
+        array += rng.uniform(0.1, 0.5, array.shape)
     x = spaced(rng, (batch_size, *input_shape))
     y = run(model, x, training)
     dy = np.asarray(rng.standard_normal(y.shape))
-    dx = model.backward(dy.copy())
+    given = dy.copy()
+    dx = model.backward(given)
     grads = {name: grad.copy() for name, grad in model.grads.items()}
 
     def value() -> float:
@@ -89,6 +98,7 @@ def check_layer(
     for name, array in model.params.items():
         short, grad = name.split("/", 1)[1], grads[name]
         report.arguments.append(check_argument(short, array, grad, value, magnitude, rtol, seed))
+    report.arguments += spoiled(given, dy)
     return report
 
 
@@ -131,6 +141,13 @@ def check_model(
     for name, array in twin.params.items():
         report.arguments.append(check_argument(name, array, grads[name], value, 10.0, rtol, seed))
     return report
+
+
+def spoiled(given: np.ndarray, dy: np.ndarray) -> list[Argument]:
+    """Return an entry for dy if backward wrote into it, else nothing."""
+    if np.array_equal(given, dy):
+        return []
+    return [Argument("dy", dy.shape, problem="backward changed it; another layer may need it")]
 
 
 def run(model: Sequential, x: np.ndarray, training: bool) -> Any:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Device, Shape
+from ..functional.windows import is_whole
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
 
@@ -33,7 +34,7 @@ class ShapeError(ValueError):
 
 def count(value: int, what: str) -> int:
     """Return ``value`` if it is an integer >= 1; else raise ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{what} {value!r}: expected an integer >= 1")
     return value
 

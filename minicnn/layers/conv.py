@@ -84,6 +84,7 @@ class Conv2D(Layer):
         self.go_back(dy, need_dx=False)
 
     def go_back(self, dy: Array, need_dx: bool) -> Array:
+        """Write dw and db; return dx, or None where it isn't needed."""
         dx, self.dw[...], db = conv2d_backward(dy, self.take_cache(), need_dx)
         if self.use_bias:
             self.db[...] = db

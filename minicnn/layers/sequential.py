@@ -61,7 +61,7 @@ class Sequential(Layer):
         `ShapeError` naming the layer, what it got, what it expects and the likely cause.
         Building again starts again.
         """
-        if np.dtype(dtype).name not in ("float32", "float64"):
+        if dtype is None or np.dtype(dtype).name not in ("float32", "float64"):
             raise ValueError(f"dtype {dtype!r}: expected 'float32' or 'float64'")
         shape = tuple(int(size) for size in input_shape)
         if not shape or min(shape) < 1:
@@ -182,6 +182,7 @@ class Sequential(Layer):
             return x  # inside another model, which has checked
         self.check_built()
         self.check_shape(x)
+        self.device.use()
         if array_module(x) is not self.device.xp:
             raise TypeError(
                 f"the model is on {self.device}, but x is a {type(x).__module__} array: "
