@@ -50,11 +50,13 @@ def accuracy(labels: Array, predicted: Array) -> float:
 def top_k_accuracy(labels: Array, scores: Array, k: int = 5) -> float:
     """Return the share of pictures whose label is among the k highest scores.
 
-    labels: (N,).  scores: (N, K).  A label counts if fewer than k scores are above its own.
+    labels: (N,).  scores: (N, K).  A label counts if fewer than k scores are above its own, and
+    its own is a number.
     """
     xp = array_module(scores)
     own = scores[xp.arange(len(scores)), labels][:, None]
-    return float(((scores > own).sum(axis=1) < k).mean())
+    among = ((scores > own).sum(axis=1) < k) & ~xp.isnan(own[:, 0])
+    return float(among.mean())
 
 
 def confusion_matrix(labels: Array, predicted: Array, classes: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .cifar10_files import BINARY, PYTHON, Copy, Split
@@ -39,7 +39,8 @@ def cifar10(data_dir: str | Path | None = None, download: bool = True) -> tuple[
     or not, all give the same arrays.
 
     download: if no copy is found, fetch one (170 MB) to data_dir, or else to the cache.  False, or
-    MINICNN_OFFLINE=1, opens no connection.  MINICNN_CIFAR10_URL replaces the list of sources.
+    MINICNN_OFFLINE=1, opens no connection.  MINICNN_CIFAR10_URL, one or more addresses of the
+    Python archive with blanks between, replaces the list of sources.
 
     Raises `DatasetNotFound` if there is no copy and none may be fetched, `DownloadError` if no
     source gives the right bytes, and `DatasetError` if a copy is damaged.  Warns with
@@ -137,9 +138,13 @@ def fetch_copy(data_dir: str | Path | None, allowed: bool, progress: bool) -> Co
         raise not_found(data_dir, "CIFAR-10 isn't on this machine, and download=False")
     if os.environ.get("MINICNN_OFFLINE", "") not in ("", "0"):
         raise not_found(data_dir, "CIFAR-10 isn't on this machine, and MINICNN_OFFLINE is set")
-    urls = os.environ.get("MINICNN_CIFAR10_URL", "").split() or MIRRORS
-    path = download(urls, archive_path(data_dir), PYTHON.size, PYTHON.sha256, progress)
+    path = download(sources(), archive_path(data_dir), PYTHON.size, PYTHON.sha256, progress)
     return Copy(path, PYTHON)
+
+
+def sources() -> Sequence[str]:
+    """Return the addresses of the Python archive, in order of preference."""
+    return os.environ.get("MINICNN_CIFAR10_URL", "").split() or MIRRORS
 
 
 def archive_path(data_dir: str | Path | None) -> Path:
@@ -151,8 +156,9 @@ def archive_path(data_dir: str | Path | None) -> Path:
 def not_found(data_dir: str | Path | None, what: str) -> DatasetNotFound:
     """Return the error that says where a copy was looked for, and how to bring one."""
     looked = "".join(f"\n  {place}" for place in places(data_dir))
+    by_hand = "".join(f"\n  {url}" for url in sources())
     return DatasetNotFound(
         f"{what}. Looked in:{looked}\n"
-        f"Allow the download, or get {MIRRORS[-1]} ({PYTHON.size:,} bytes, SHA-256 "
-        f"{PYTHON.sha256}), or one of its mirrors, and put it at {archive_path(data_dir)}"
+        f"Allow the download, or get one of these files ({PYTHON.size:,} bytes, SHA-256 "
+        f"{PYTHON.sha256}) and put it at {archive_path(data_dir)}:{by_hand}"
     )

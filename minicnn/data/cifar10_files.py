@@ -10,13 +10,16 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 
@@ -29,6 +32,7 @@ PER_FILE = 10_000
 PIXELS = 3 * 32 * 32
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 LARGEST = 64 << 20  # bytes: a batch file has about 31 million
+LARGEST_ARCHIVE = 256 << 20  # bytes once unpacked: an archive has about 185 million
 CURE = "Delete it and fetch CIFAR-10 again (minicnn data fetch), or name another data_dir."
 
 
@@ -148,9 +152,13 @@ class Copy:
         for name in self.layout.members:
             path = self.path / name
             try:
-                size = path.stat().st_size
-                if size > LARGEST:
-                    raise DatasetError(f"{path} has {size:,} bytes, expected 31 million. {CURE}")
+                found = path.stat()
+                if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+                    raise DatasetError(f"{path} isn't a plain file. {CURE}")
+                if found.st_size > LARGEST:
+                    raise DatasetError(
+                        f"{path} has {found.st_size:,} bytes, expected 31 million. {CURE}"
+                    )
                 yield name, path.read_bytes()
             except OSError as error:
                 raise DatasetError(
@@ -163,12 +171,22 @@ class Copy:
         self.check_archive()
         wanted = {f"{self.layout.folder}/{name}": name for name in self.layout.members}
         try:
-            with tarfile.open(self.path, "r|gz") as tar:
+            with (
+                gzip.open(self.path) as stream,
+                tarfile.open(fileobj=Bounded(stream), mode="r|") as tar,
+            ):
                 for member in tar:
-                    if member.name in wanted and member.isfile() and member.size <= LARGEST:
+                    if member.name in wanted and member.isreg():
+                        if member.size > LARGEST:
+                            raise DatasetError(
+                                f"{self.path}: {member.name} has {member.size:,} bytes, expected "
+                                f"31 million. {CURE}"
+                            )
                         file = tar.extractfile(member)
                         yield wanted.pop(member.name), file.read() if file else b""
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+            if isinstance(error, DatasetError):
+                raise
             raise DatasetError(f"{self.path} can't be unpacked ({error}). {CURE}") from error
         if wanted:
             raise DatasetError(f"{self.path} lacks {', '.join(wanted)}. {CURE}")
@@ -188,6 +206,21 @@ class Copy:
                 f"{self.path} has SHA-256 {sha256}, expected {expected.sha256} "
                 f"({expected.archive}). {CURE}"
             )
+
+
+class Bounded(io.RawIOBase):
+    """A stream that gives at most `LARGEST_ARCHIVE` bytes, however many are packed in a few."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.left = stream, LARGEST_ARCHIVE
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; raise OSError if they are more than an archive has."""
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(f"it holds more than {LARGEST_ARCHIVE:,} bytes")
+        return data
 
 
 def official(data: bytes, md5: str) -> bool:

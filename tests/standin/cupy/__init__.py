@@ -1,0 +1,34 @@
+"""A stand-in for CuPy 14 that computes with NumPy and refuses what CuPy refuses.
+
+What works here should work on a GPU; where the stand-in differs, it is stricter:
+
+- NumPy's functions, operands, indices and scalars are refused beside a device array.
+- Arrays of one device are refused while another one is current.
+- Only the names in `functions` and `array.METHODS` exist.  They are CuPy's, and what minicnn uses.
+- `counts` counts what makes the CPU wait for the GPU, and copies to the GPU.
+- `empty` is full of rubbish.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import cuda, functions, random
+from .array import counts, ndarray
+
+__version__ = "14.0.stand-in"
+__all__ = ["counts", "cuda", "ndarray", "random"]
+
+float32, float64 = np.float32, np.float64
+int32, int64, uint8, bool_ = np.int32, np.int64, np.uint8, np.bool_
+inf, pi, newaxis, dtype = np.inf, np.pi, None, np.dtype
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return functions.FUNCTIONS[name]
+    except KeyError:
+        raise AttributeError(
+            f"the stand-in for CuPy has no {name!r}: check that CuPy 14 has it, with the same "
+            "arguments, and add it to tests/standin/cupy/functions.py"
+        ) from None

@@ -1,0 +1,212 @@
+"""The array: a NumPy array, wrapped and not inherited, on a device."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+IMPLICIT = "Implicit conversion to a NumPy array is not allowed. Please use `.get()`"
+
+
+@dataclass
+class Counts:
+    """What has happened so far; `reset` sets it back."""
+
+    synchronizations: int = 0  # the CPU waited for the GPU
+    transfers: int = 0  # something was copied from the CPU to the GPU
+
+    def reset(self) -> None:
+        self.synchronizations = self.transfers = 0
+
+
+counts = Counts()
+current_device = [0]  # changed by cuda.Device alone
+
+
+def wrap(value: Any, device_id: int | None = None) -> Any:
+    """Put what NumPy returned on the current device; a NumPy scalar becomes a 0-d array."""
+    if isinstance(value, np.ndarray | np.generic):
+        array = object.__new__(ndarray)
+        array._host = np.asarray(value)
+        array.device_id = current_device[0] if device_id is None else device_id
+        return array
+    return value
+
+
+def unwrap(value: Any) -> Any:
+    """Return an argument as NumPy takes it, or refuse it as CuPy would."""
+    if isinstance(value, ndarray):
+        if value.device_id != current_device[0]:
+            raise ValueError(
+                f"The device where the array resides ({value.device_id}) is different from the "
+                f"current device ({current_device[0]})."
+            )
+        return value._host
+    if isinstance(value, np.ndarray | np.generic):
+        raise TypeError(f"Unsupported type {type(value)}")
+    if isinstance(value, tuple):
+        return tuple(map(unwrap, value))
+    if isinstance(value, list):
+        raise TypeError(f"Unsupported type {type(value)}")
+    return value
+
+
+class ndarray:
+    """See the package's docstring.  Views share memory, as CuPy's do."""
+
+    __slots__ = ("__weakref__", "_host", "device_id")
+    __hash__ = None  # type: ignore[assignment]
+
+    _host: np.ndarray
+    device_id: int
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        raise TypeError("the stand-in makes arrays by functions only: cupy.empty, ...")
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
+    itemsize = property(lambda self: self._host.itemsize)
+    strides = property(lambda self: self._host.strides)
+    flags = property(lambda self: self._host.flags)
+    T = property(lambda self: self.transpose())
+
+    # Refused: to become a NumPy array unasked, or to be an argument of NumPy's functions.
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError(IMPLICIT)
+
+    def __array_ufunc__(self, ufunc: Any, *args: Any, **options: Any) -> Any:
+        raise TypeError(f"numpy.{ufunc.__name__} with a device array: {IMPLICIT}")
+
+    def __array_function__(self, function: Any, *args: Any, **options: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} with a device array: {IMPLICIT}")
+
+    # Allowed, and counted: to wait for a value.
+
+    def get(self) -> np.ndarray:
+        counts.synchronizations += 1
+        return self._host.copy()
+
+    def item(self, *args: int) -> Any:
+        return self.get().item(*args)
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __iter__(self) -> Iterator[Any]:
+        counts.synchronizations += 1
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return repr(self.get())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.get().item() if self.ndim == 0 else self.get(), spec)
+
+    # Free.
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not any(isinstance(part, ndarray) for part in parts(key)):
+            return wrap(self._host[unwrap(key)], self.device_id)  # a view
+        if has_mask(key):  # how many values are chosen decides the shape
+            counts.synchronizations += 1
+        return wrap(unwrap(self)[unwrap(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if has_mask(key) and isinstance(value, ndarray):
+            counts.synchronizations += 1
+        unwrap(self)[unwrap(key)] = unwrap(value)
+
+    def __copy__(self) -> ndarray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> ndarray:
+        return self.copy()
+
+
+def parts(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def has_mask(key: Any) -> bool:
+    return any(isinstance(part, ndarray) and part.dtype == bool for part in parts(key))
+
+
+def view(name: str) -> Callable[..., Any]:
+    """A method that launches nothing, and so works whichever device is current."""
+
+    def call(self: ndarray, *args: Any, **options: Any) -> Any:
+        return wrap(getattr(self._host, name)(*map(unwrap, args), **options), self.device_id)
+
+    return call
+
+
+def method(name: str) -> Callable[..., Any]:
+    """A method that computes."""
+
+    def call(self: ndarray, *args: Any, **options: Any) -> Any:
+        named = {key: unwrap(value) for key, value in options.items()}
+        return wrap(getattr(unwrap(self), name)(*map(unwrap, args), **named))
+
+    return call
+
+
+VIEWS = ("ravel", "reshape", "squeeze", "swapaxes", "transpose")
+METHODS = (
+    "argmax", "argmin", "argsort", "all", "any", "astype", "clip", "copy", "dot", "fill", "max",
+    "mean", "min", "prod", "repeat", "std", "sum", "take", "var",
+)  # fmt: skip
+OPERATORS = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+)  # fmt: skip
+for name in VIEWS:
+    setattr(ndarray, name, view(name))
+for name in METHODS:
+    setattr(ndarray, name, method(name))
+
+
+def binary(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[..., Any]:
+    def call(self: ndarray, other: Any) -> Any:
+        a, b = unwrap(self), unwrap(other)
+        return wrap(function(b, a) if swapped else function(a, b))
+
+    return call
+
+
+def in_place(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def call(self: ndarray, other: Any) -> ndarray:
+        function(unwrap(self), unwrap(other))  # NumPy writes into the array itself
+        return self
+
+    return call
+
+
+for name in OPERATORS:
+    function = getattr(operator, f"__{name}__")
+    setattr(ndarray, f"__{name}__", binary(function, swapped=False))
+    setattr(ndarray, f"__r{name}__", binary(function, swapped=True))
+    if name != "matmul":  # CuPy has no a @= b
+        setattr(ndarray, f"__i{name}__", in_place(getattr(operator, f"__i{name}__")))
+for name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(ndarray, f"__{name}__", binary(getattr(operator, name), swapped=False))
+for name in ("neg", "pos", "abs", "invert"):
+    setattr(ndarray, f"__{name}__", method(f"__{name}__"))
