@@ -15,7 +15,12 @@ def dense_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, An
         y[n,o] = sum_i x[n,i] w[i,o] + b[o]
 
     x: (N, I)  w: (I, O)  b: (O,) or None.  Returns y: (N, O).
+    Raises ValueError where sizes don't fit.
     """
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
+        raise ValueError(f"dense: expected x (N, I) and w (I, O), got {x.shape} and {w.shape}")
+    if b is not None and b.shape != w.shape[1:]:
+        raise ValueError(f"dense: expected b {w.shape[1:]}, got {b.shape}")
     y = x @ w  # (N, O) = (N, I) @ (I, O)
     if b is not None:
         y += b

@@ -52,25 +52,28 @@ def softmax_cross_entropy_forward(
 def softmax_cross_entropy_backward(dloss: Array, cache: Any) -> Array:
     """Compare what is predicted with what should be.
 
-    With d log p[j] / d logits[k] = [j = k] - p[k], and targets that add up to 1,
+    With d log p[j] / d logits[k] = [j = k] - p[k],
 
-        dL/dlogits[n,k] = dloss a[n] (p[n,k] - t[n,k]) / N
+        dL/dlogits[n,k] = dloss a[n] (p[n,k] sum_j t[n,j] - t[n,k]) / N
+
+    where the targets of a picture add up to 1, as they should.
 
     dloss: shape ().  Returns dlogits: (N, K).
     """
     log_p, target, scale = cache
-    return (array_module(log_p).exp(log_p) - target) * (scale * dloss)
+    p = array_module(log_p).exp(log_p)
+    return (p * target.sum(axis=1, keepdims=True) - target) * (scale * dloss)
 
 
 @singledispatch
 def mean_squared_error_forward(y: Array, target: Array) -> tuple[Array, Any]:
     """Average the squared differences: loss = mean (y - target)^2 over all elements.
 
-    y, target: the same shape.  Returns loss: shape ().
+    y, target: the same shape.  Returns loss: shape (), in the dtype of y.
     """
     if y.shape != target.shape:
         raise ValueError(f"mean squared error: y is {y.shape}, but the target is {target.shape}")
-    difference = y - target
+    difference = y - target.astype(y.dtype)
     return array_module(y).asarray((difference * difference).mean()), difference
 
 

@@ -28,8 +28,8 @@ def check_function(
 ) -> Report:
     """Check a pair of functions as in ``functional``: every float argument's gradient.
 
-    forward: (*inputs) -> (y, cache).  backward: (dy, cache) -> one array, the gradient of the
-    first input, or a tuple, those of all; None leaves one out.  inputs: arrays; integer ones
+    forward: (*inputs) -> (y, cache).  backward: (dy, cache) -> the gradients of all inputs, a
+    tuple, or one array for one input; None leaves an input out.  inputs: arrays; integer ones
     (labels) aren't differentiated.  Options go in by functools.partial or a lambda.  Besides the
     numbers, shapes and dtypes of the gradients are checked, and that no input was changed.
     """
@@ -39,8 +39,7 @@ def check_function(
     dy = np.asarray(np.random.default_rng(seed).standard_normal(np.shape(y)))
     given = dy.copy()
     grads = backward(given, cache)
-    if not isinstance(grads, tuple):
-        grads = (grads, *[None] * (len(arrays) - 1))
+    grads = grads if isinstance(grads, tuple) else (grads,)
 
     def value() -> float:
         return float((forward(*arrays)[0] * dy).sum())
