@@ -6,6 +6,8 @@
 
 It ends with the test accuracy, and leaves in --out: the model (model.safetensors), the figures
 (metrics.json), the training curves and a page of test pictures with what the network sees in them.
+The state of the run is there too: interrupted by Ctrl-C or by anything worse, it goes on with
+--resume and the same flags, as if nothing had been.
 """
 
 import argparse
@@ -40,10 +42,13 @@ def arguments():
     parser.add_argument("--augment", action="store_true", help="random flips and shifts")
     parser.add_argument("--validation", type=float, default=0.1, help="share held out, 0 for none")
     parser.add_argument("--out", type=Path, help="folder for the results (default runs/TIME)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print the last line only")
     args = parser.parse_args()
     if args.epochs < 1 or args.batch_size < 1:
         parser.error("--epochs and --batch-size must be at least 1")
+    if args.resume and args.out is None:
+        parser.error("--resume goes on with a run in a folder: name it with --out")
     if args.out is None:
         args.out = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     return args
@@ -110,31 +115,30 @@ def main():
     )
 
     # The training loop.  `mc.fit` is these lines as a generator.
-    epochs = []
-    for number in range(1, args.epochs + 1):
-        meter, start = mc.Meter(), time.perf_counter()
-        with mc.progress_bar(batches.examples, f"epoch {number}", not args.quiet and "auto") as bar:
-            for x_batch, labels in batches:
-                mc.train_step(model, optimizer, x_batch, labels, meter=meter)
-                bar.advance(len(x_batch), meter)
-        device.synchronize()
-        seconds = time.perf_counter() - start
-        val = {"loss": None, "accuracy": None}
-        if held_out is not None:
-            val = mc.evaluate(model, x, y, indices=held_out)
-        epochs.append(
-            mc.Epoch(
-                epoch=number,
-                loss=meter.loss,
-                accuracy=meter.accuracy,
-                val_loss=val["loss"],
-                val_accuracy=val["accuracy"],
-                lr=optimizer.current_lr,
-                seconds=seconds,
-                images_per_second=meter.examples / seconds,
-            )
-        )
-        say(epochs[-1])
+    run = mc.Run(
+        model,
+        optimizer,
+        batches,
+        folder=args.out,
+        resume=args.resume,
+        progress=not args.quiet and "auto",
+    )
+    try:
+        with run:
+            while run.epoch < args.epochs:
+                for x_batch, labels in run.rest_of_epoch():
+                    mc.train_step(model, optimizer, x_batch, labels, meter=run.meter)
+                validation = None
+                if held_out is not None:
+                    validation = mc.evaluate(model, x, y, indices=held_out)
+                say(run.end_epoch(validation))
+    except mc.CheckpointError as error:
+        print(f"train_cifar: {error}", file=sys.stderr)
+        return 2
+    except mc.NotFinite as error:
+        print(f"train_cifar: {error}", file=sys.stderr)
+        return 3
+    epochs = run.records
 
     test = mc.evaluate(model, x_test, y_test)
 

@@ -15,10 +15,12 @@ wires them; ``train`` puts it to work.
 
 from . import functional, gradcheck, metrics, models, schedule
 from .backend import Device, DeviceError, device, to_numpy
-from .checkpoint import CheckpointError, load, save
+from .checkpoint import CheckpointError, CheckpointWarning, load, save
 from .data import augment, datasets
 from .data.batches import Batches, stratified_split
 from .data.errors import DatasetError, DatasetNotFound, DatasetWarning
+from .diagnosis import NotFinite
+from .fitting import fit
 from .layers import (
     GELU,
     AveragePool2D,
@@ -47,8 +49,10 @@ from .metrics import Meter
 from .optim import SGD, Adam, AdamW, RMSprop
 from .params import L1, L2, Parameters, Penalty
 from .progress import progress_bar
+from .run import Epoch, Run
+from .signals import Interrupted
 from .streams import Stream
-from .train import Epoch, backpropagate, evaluate, fit, predict, train_epoch, train_step
+from .train import backpropagate, evaluate, predict, train_step
 
 __version__ = "0.1.0"
 
@@ -63,6 +67,7 @@ __all__ = [
     "BatchNorm",
     "Batches",
     "CheckpointError",
+    "CheckpointWarning",
     "Concat",
     "Conv2D",
     "CrossEntropy",
@@ -76,17 +81,20 @@ __all__ = [
     "Epoch",
     "Flatten",
     "GlobalAveragePool2D",
+    "Interrupted",
     "Layer",
     "LeakyReLU",
     "MaxPool2D",
     "MeanSquaredError",
     "Meter",
     "Normalize",
+    "NotFinite",
     "Parameters",
     "Penalty",
     "RMSprop",
     "ReLU",
     "Residual",
+    "Run",
     "Sequential",
     "ShapeError",
     "SiLU",
@@ -111,6 +119,5 @@ __all__ = [
     "schedule",
     "stratified_split",
     "to_numpy",
-    "train_epoch",
     "train_step",
 ]

@@ -81,14 +81,15 @@ class Parameters(Views):
 
     data, grad: (P,), one dtype, on one device.  ``grads`` maps the same names to gradients.
     ``decayed`` is the slice of the buffers that weight decay applies to; such parameters lie
-    first in memory.  Between the views are up to 128 bytes of zeros, which every update rule
-    leaves zero.  Write with ``params[name][...] = value``: the views are the parameters.
+    first in memory.  Without ``rng`` all start at zero.  Between the views are up to 128 bytes of
+    zeros, which every update rule leaves zero.  Write with ``params[name][...] = value``: the views
+    are the parameters.
     """
 
     def __init__(
         self,
         declarations: Mapping[str, Declaration],
-        rng: np.random.Generator,
+        rng: np.random.Generator | None,
         device: Device,
         dtype: str,
     ) -> None:
@@ -107,13 +108,19 @@ class Parameters(Views):
         slots = {name: slots[name] for name in self.declarations}
 
         start = np.zeros(end, dtype)  # born on the CPU: every device starts from equal weights
-        for name, view in Views(start, slots).items():
-            wanted = self.declarations[name]
-            view[...] = initializers.get(wanted.initializer)(rng, wanted.shape)
+        if rng is not None:
+            for name, view in Views(start, slots).items():
+                wanted = self.declarations[name]
+                view[...] = initializers.get(wanted.initializer)(rng, wanted.shape)
         self.data = device.asarray(start)
         self.grad = device.asarray(np.zeros(end, dtype))
         super().__init__(self.data, slots)
         self.grads = Views(self.grad, slots)
+        self.slots = slots
+
+    def views(self, flat: Array) -> Views:
+        """Return named views of another flat array in the shape of ``data``."""
+        return Views(flat, self.slots)
 
     @property
     def count(self) -> int:

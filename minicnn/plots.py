@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .train import Epoch
+    from .run import Epoch
 
 TRAINING, VALIDATION, RIGHT, WRONG = "#1f5fa8", "#d9791a", "#2a7f3f", "#b3261e"
 

@@ -34,13 +34,17 @@ def check_show(show: str | bool) -> None:
 
 
 @contextmanager
-def progress_bar(total: int, title: str, show: str | bool = "auto") -> Iterator[Bar]:
-    """Open a bar over ``total`` pictures.  show: True, False, or "auto" for terminals only."""
+def progress_bar(total: int, title: str, show: str | bool = "auto", done: int = 0) -> Iterator[Bar]:
+    """Open a bar over ``total`` pictures, ``done`` of them done before.
+
+    show: True, False, or "auto" for terminals only.
+    """
     check_show(show)
     if not (sys.stderr.isatty() if show == "auto" else show):
         yield Bar()
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=title, unit=" images", leave=False, dynamic_ncols=True) as bar:
+    options = {"unit": " images", "leave": False, "dynamic_ncols": True}
+    with tqdm(total=total, desc=title, initial=done, **options) as bar:
         yield Bar(bar)

@@ -66,12 +66,27 @@ def test_train_cifar_writes_what_it_promises(train, tmp_path, capsys):
 
 def test_train_cifar_same_seed_same_weights(train, tmp_path):
     files = []
-    for _ in range(2):
+    for out in ("one", "two"):
         flags = "--dataset synthetic --epochs 1 --augment --optimizer sgd --validation 0 --quiet"
-        assert train(*flags.split()) == 0
-        files.append((tmp_path / "out" / "model.safetensors").read_bytes())
+        assert train(*flags.split(), "--out", str(tmp_path / out)) == 0
+        files.append((tmp_path / out / "model.safetensors").read_bytes())
     assert files[0] == files[1]
-    assert metrics(tmp_path)["epochs"][0]["val_loss"] is None
+    found = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    assert found["epochs"][0]["val_loss"] is None
+
+
+def test_train_cifar_resume_gives_the_weights_of_a_run_in_one(train, tmp_path, capsys):
+    def weights(out, *flags):
+        assert train("--dataset", "synthetic", "--quiet", "--out", str(tmp_path / out), *flags) == 0
+        return (tmp_path / out / "model.safetensors").read_bytes()
+
+    whole = weights("one", "--epochs", "2", "--augment")
+    first = weights("two", "--epochs", "1", "--augment")
+    assert first != whole
+    assert weights("two", "--epochs", "2", "--augment", "--resume") == whole
+    assert len(json.loads((tmp_path / "two" / "metrics.json").read_text())["epochs"]) == 2
+    assert train("--dataset", "synthetic", "--out", str(tmp_path / "two")) == 2
+    assert "holds a run already" in capsys.readouterr().err
 
 
 def test_train_cifar_says_that_it_took_other_data(train, tmp_path, capsys, monkeypatch):

@@ -303,7 +303,11 @@ def test_epoch_waits_for_the_gpu_only_at_its_end(cupy):
             x, labels, size, stream=Stream(0, "s"), augment=augment, augment_stream=Stream(0, "a")
         )
         cupy.counts.reset()
-        mc.train_epoch(gpu, mc.Adam(), batches, progress=False)
+        optimizer = mc.Adam()
+        with mc.Run(gpu, optimizer, batches, progress=False) as run:
+            for batch in run.rest_of_epoch():
+                mc.train_step(gpu, optimizer, *batch, meter=run.meter)
+            run.end_epoch()
         counts.append((cupy.counts.synchronizations, cupy.counts.transfers))
     assert counts[0] == counts[1]
     assert counts[0][0] <= 3 and counts[0][1] == 1  # loss, accuracy, the clock; the order

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicnn import plots
-from minicnn.train import Epoch
+from minicnn.run import Epoch
 
 
 def epochs(validation=True):

@@ -122,19 +122,19 @@ def spy(monkeypatch):
         seen.append(x[:, 0, 0, 0].astype(int).tolist())
         return step(model, optimizer, x, *rest)
 
-    monkeypatch.setattr(mc.train, "train_step", noting)
+    monkeypatch.setattr(mc.fitting, "train_step", noting)
     return seen
 
 
 def test_validation_rows_are_never_trained_on(monkeypatch):
     seen, held = spy(monkeypatch), []
-    evaluate = mc.train.evaluate
+    evaluate = mc.fitting.evaluate
 
     def noting(model, x, y, **options):
         held.append(x[options["indices"]][:, 0, 0, 0].astype(int).tolist())
         return evaluate(model, x, y, **options)
 
-    monkeypatch.setattr(mc.train, "evaluate", noting)
+    monkeypatch.setattr(mc.fitting, "evaluate", noting)
     x, y = numbered(48)
     model = mc.Sequential(mc.Flatten(), mc.Dense(12)).build((1, 1, 1))
     list(fit(model, x, y, epochs=3, validation=0.25))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -52,6 +53,9 @@ class Batches:
         self.x, self.y, self.batch_size = x, y, batch_size
         self.indices = None if indices is None else checked_indices(indices, len(x))
         self.stream, self.drop_last = stream, drop_last
+        self.drawn_from = 0
+        """The position of ``stream`` before it drew the order of the epoch at work."""
+        self.digest = ""
         self.augment, self.augment_stream = tuple(augment), augment_stream
         if len(self) == 0:
             count = len(x) if self.indices is None else len(self.indices)
@@ -72,8 +76,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         """Yield (x_batch, y_batch) until the epoch is over."""
+        return self.epoch()
+
+    def epoch(self, done: int = 0) -> Iterator[tuple[Array, Array]]:
+        """Yield the batches of an epoch of which ``done`` examples are done already."""
+        self.drawn_from = 0 if self.stream is None else self.stream.position
         order = self.order()
-        for start in range(0, self.examples, self.batch_size):
+        for start in range(done, self.examples, self.batch_size):
             part = slice(start, min(start + self.batch_size, self.examples))
             chosen = part if order is None else order[part]
             x, y = self.x[chosen], self.y[chosen]
@@ -82,6 +91,18 @@ class Batches:
                 for vary in self.augment:
                     x, y = vary(x, y, rng)
             yield x, y
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all examples and of which of them are used."""
+        if not self.digest:
+            digest = hashlib.sha256()
+            used = np.arange(len(self.x)) if self.indices is None else self.indices
+            for array in (self.x, self.y, used):
+                whole = np.ascontiguousarray(to_numpy(array))
+                digest.update(f"{whole.shape} {whole.dtype.str} ".encode())
+                digest.update(whole.reshape(-1).view(np.uint8).data)
+            self.digest = digest.hexdigest()
+        return self.digest
 
     def order(self) -> Array | None:
         """Draw the order of an epoch, an index array beside ``x``, or None for "as they lie".

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -168,15 +167,12 @@ class Copy:
 
     def files_in_archive(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files of an archive, once its bytes are known to be the official ones."""
-        self.check_archive()
         wanted = {f"{self.layout.folder}/{name}": name for name in self.layout.members}
         try:
-            with (
-                gzip.open(self.path) as stream,
-                tarfile.open(fileobj=Bounded(stream), mode="r|") as tar,
-            ):
+            self.check_archive()
+            with Unpacked(self.path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
-                    if member.name in wanted and member.isreg():
+                    if member.name in wanted and member.isreg() and not member.issparse():
                         if member.size > LARGEST:
                             raise DatasetError(
                                 f"{self.path}: {member.name} has {member.size:,} bytes, expected "
@@ -184,9 +180,7 @@ class Copy:
                             )
                         file = tar.extractfile(member)
                         yield wanted.pop(member.name), file.read() if file else b""
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-            if isinstance(error, DatasetError):
-                raise
+        except (tarfile.TarError, EOFError, OSError, RecursionError, zlib.error) as error:
             raise DatasetError(f"{self.path} can't be unpacked ({error}). {CURE}") from error
         if wanted:
             raise DatasetError(f"{self.path} lacks {', '.join(wanted)}. {CURE}")
@@ -208,17 +202,13 @@ class Copy:
             )
 
 
-class Bounded(io.RawIOBase):
-    """A stream that gives at most `LARGEST_ARCHIVE` bytes, however many are packed in a few."""
+class Unpacked(gzip.GzipFile):
+    """What is in a gz file, up to `LARGEST_ARCHIVE` bytes: a few can unpack to very many."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.left = stream, LARGEST_ARCHIVE
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes; raise OSError if they are more than an archive has."""
-        data = self.stream.read(size)
-        self.left -= len(data)
-        if self.left < 0:
+        data = super().read(size)
+        if self.tell() > LARGEST_ARCHIVE:
             raise OSError(f"it holds more than {LARGEST_ARCHIVE:,} bytes")
         return data
 

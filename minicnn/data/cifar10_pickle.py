@@ -18,7 +18,7 @@ import numpy as np
 
 from .errors import DatasetError
 
-STEPS = 400_000  # at most this many instructions: the official files have about 40,000
+STEPS = 100_000  # at most this many instructions: the official files have about 30,000
 NAME = 100  # at most this many letters in a name
 
 

@@ -14,7 +14,8 @@ from .errors import DatasetError, DatasetNotFound, DatasetWarning
 from .pictures import pillow, read_picture
 
 BESIDES = frozenset(
-    ".txt .md .rst .csv .tsv .json .xml .yaml .yml .toml .html .log .ini .db .py".split()
+    (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html")
+    + (".toml", ".ini", ".log", ".db", ".py")
 )
 """Endings of files that may lie beside pictures, and aren't meant to be any."""
 
@@ -61,26 +62,27 @@ def from_directory(
             f"{printable(root)}: {len(bad)} of {len(files)} files can't be used:{head(bad, 20)}\n"
             "Repair or remove them, or skip them with errors='skip'"
         )
-    y = np.array(labels, dtype=np.int64)
-    for label, name in enumerate(classes):
-        if label not in labels:
-            skipped = head([line for line in bad if line.startswith(printable(Path(name)))], 5)
-            raise DatasetError(
-                f"{printable(root / name)} has no picture to use; add some, or remove the folder"
-                f"{skipped}"
-            )
+    if empty := sorted(set(range(len(classes))) - set(labels)):
+        raise DatasetError(
+            f"{printable(root / classes[empty[0]])} has no picture that can be used: add some, or "
+            f"remove the folder{head(bad, 5)}"
+        )
     if bad:
         warnings.warn(
             f"{printable(root)}: {len(bad)} of {len(files)} files were skipped:{head(bad, 5)}",
             DatasetWarning,
             stacklevel=2,
         )
-    return x[: len(y)], y, classes
+    return x[: len(labels)], np.array(labels, dtype=np.int64), classes
 
 
 def class_names(root: Path) -> tuple[str, ...]:
     """Return the names of the sub-folders, sorted; raise `DatasetError` if there are none."""
-    names = tuple(entry.name for entry in entries(root) if entry.is_dir())
+    found = entries(root)
+    for entry in found:
+        if not os.path.exists(entry):
+            raise DatasetError(f"{printable(entry)} is a link that leads nowhere; remove it")
+    names = tuple(entry.name for entry in found if os.path.isdir(entry))
     if not names:
         raise DatasetError(
             f"{printable(root)} has no sub-folders; expected one for each class, with pictures in "

@@ -7,7 +7,6 @@ the process that holds it, however that ends.
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,12 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ..files import lock
 from .errors import DatasetWarning
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 POLL = 0.1  # seconds between two looks at a lock that another process holds
 
@@ -54,12 +49,7 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
 def take(file: IO[Any], path: Path) -> bool:
     """Lock an open file, without waiting; return False if another process holds it."""
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # what it is called here, what on Windows
-        return False
+        return lock(file)
     except OSError as error:
         warnings.warn(
             f"{path} can't be locked ({error.strerror}): start no second download meanwhile",

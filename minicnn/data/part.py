@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from ..files import sync_folder
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,7 @@ class Part:
 
     def got(self) -> int:
         """Return how many bytes have arrived."""
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return self.path.stat().st_size if self.path.is_file() else 0
 
     def validator(self, url: str) -> str:
         """Return what names the version that the last bytes are of, if they are from ``url``.
@@ -71,12 +69,7 @@ class Part:
             os.fsync(file.fileno())
         os.replace(self.path, self.target)
         self.note.unlink(missing_ok=True)
-        if sys.platform != "win32":  # which has no such thing for a folder
-            folder = os.open(self.target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(self.target.parent)
 
 
 def checksum(path: Path) -> str:

@@ -103,7 +103,10 @@ def answer(url: str, part: Part, patience: Patience) -> Any:
 
 
 def first_byte(response: Any, part: Part) -> int:
-    """Return the number of the first byte of an answer, after a look at what it promises."""
+    """Return the number of the first byte of an answer.
+
+    Raises `SourceRefused`, before any byte is lost, if it isn't the file that it promises.
+    """
     got, size = part.got(), part.size
     if response.status == 206:
         found = response.headers.get("Content-Range", "nothing")
@@ -112,8 +115,8 @@ def first_byte(response: Any, part: Part) -> int:
             raise SourceRefused(f"it offers {found}, expected bytes {got}-{size - 1}/{size}")
         return got
     offered = response.headers.get("Content-Length") or str(size)
-    if response.status != 200 or offered != str(size):
-        kind = response.headers.get("Content-Type", "unknown type")
+    kind = response.headers.get("Content-Type", "unknown type")
+    if response.status != 200 or offered != str(size) or kind.startswith("text/html"):
         raise SourceRefused(
             f"it offers {offered} bytes ({kind}, HTTP {response.status}), expected {size}"
         )

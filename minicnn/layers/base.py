@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Device, Shape
+from ..backend import Array, Device, Shape, to_numpy
 from ..functional.windows import is_whole
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
@@ -113,7 +113,7 @@ class Layer(Built):
 
     def keep(self, name: str, value: np.ndarray) -> None:
         """Keep an untrained array in ``buffers``, on the model's device and in its dtype."""
-        self.buffers[name] = value
+        self.buffers[name] = value  # moved by bind, which makes the array the layer's own
 
     def take_cache(self) -> Any:
         """Give up what forward kept: backward goes once through each forward."""
@@ -156,7 +156,7 @@ class Layer(Built):
             setattr(self, name, params[f"{self.path}/{name}"])
             setattr(self, f"d{name}", params.grads[f"{self.path}/{name}"])
         for name, value in self.buffers.items():
-            self.buffers[name] = device.asarray(value, dtype=dtype)
+            self.buffers[name] = device.asarray(np.array(to_numpy(value), dtype))
 
     def walk(self) -> Iterator[Layer]:
         """Yield this layer and all inside it, in order of declaration."""

@@ -56,7 +56,7 @@ class Normalize(Layer):
                     input_shape,
                     f"{np.size(value)} channels, as in {name}; are the pictures channels first?",
                 )
-            self.keep(name, np.full(C, value))
+            self.keep(name, np.broadcast_to(value, (C,)))
         return input_shape
 
     def forward(self, x: Array, training: bool = False) -> Array:
@@ -96,8 +96,8 @@ class BatchNorm(Layer):
             self.declare("gamma", (C,), "ones", decay=False)
         if self.center:
             self.declare("beta", (C,), "zeros", decay=False)
-        self.keep("running_mean", np.zeros(C))
-        self.keep("running_var", np.ones(C))
+        self.keep("running_mean", np.broadcast_to(0.0, (C,)))
+        self.keep("running_var", np.broadcast_to(1.0, (C,)))
         return input_shape
 
     def forward(self, x: Array, training: bool = False) -> Array:

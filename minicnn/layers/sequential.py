@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, Device, Shape, array_module
-from ..params import Parameters, Views
+from ..functional.windows import is_whole
+from ..params import Declaration, Parameters, Views
 from ..streams import Stream
 from .base import Layer, ShapeError, join
 from .norm import Normalize
@@ -61,10 +63,14 @@ class Sequential(Layer):
         `ShapeError` naming the layer, what it got, what it expects and the likely cause.
         Building again starts again.
         """
-        if dtype is None or np.dtype(dtype).name not in ("float32", "float64"):
-            raise ValueError(f"dtype {dtype!r}: expected 'float32' or 'float64'")
-        shape = tuple(int(size) for size in input_shape)
-        if not shape or min(shape) < 1:
+        self.lay_out(input_shape)
+        self.allocate(device, dtype, seed, start=True)
+        return self
+
+    def lay_out(self, input_shape: Shape) -> None:
+        """Do the first half of `build`: resolve all names and shapes, and allocate nothing."""
+        shape = tuple(input_shape)
+        if not shape or not all(is_whole(size) and size >= 1 for size in shape):
             raise ShapeError(f"input_shape {input_shape}: expected that of one picture, (H, W, C)")
         twice = [layer for layer, n in Counter(map(id, self.walk())).items() if n > 1]
         if twice:
@@ -73,19 +79,28 @@ class Sequential(Layer):
                 f"{layer} stands in the model twice. A layer keeps what its own backward needs, so "
                 "each place needs an object of its own: make a second one"
             )
+        self.connect(shape, "")
+
+    def allocate(
+        self, device: str | Device, dtype: str, seed: int = 0, start: bool = False
+    ) -> None:
+        """Do the second half: make the parameters, zero or (``start``) as the layers ask."""
+        if dtype is None or np.dtype(dtype).name not in ("float32", "float64"):
+            raise ValueError(f"dtype {dtype!r}: expected 'float32' or 'float64'")
         self.device = backend.device(device)
         self.dtype = np.dtype(dtype).name
-        self.connect(shape, "")
-        declared = {
+        rng = Stream(seed, "weights").next() if start else None
+        self.params = Parameters(self.declarations(), rng, self.device, self.dtype)
+        for layer in self.walk():
+            layer.bind(self.params, self.device, self.dtype, seed)
+
+    def declarations(self) -> dict[str, Declaration]:
+        """Return what all layers ask for, by full name, in order."""
+        return {
             f"{layer.path}/{name}": wanted
             for layer in self.walk()
             for name, wanted in layer.declared.items()
         }
-        rng = Stream(seed, "weights").next()
-        self.params = Parameters(declared, rng, self.device, self.dtype)
-        for layer in self.walk():
-            layer.bind(self.params, self.device, self.dtype, seed)
-        return self
 
     @property
     def built(self) -> bool:
@@ -135,20 +150,23 @@ class Sequential(Layer):
         """
         x = self.check_input(x)
         for layer in self.layers:
-            x = layer.forward(x, training)
+            with naming(layer, x):
+                x = layer.forward(x, training)
         return x
 
     def infer(self, x: Array) -> Array:
         """Return forward's output without training, keeping nothing for a backward."""
         x = self.check_input(x)
         for layer in self.layers:
-            x = layer.infer(x)
+            with naming(layer, x):
+                x = layer.infer(x)
         return x
 
     def backward(self, dy: Array) -> Array:
         """Return dx for dy = dL/dy, and write every parameter's gradient into ``grads``."""
         for layer in reversed(self.layers):
-            dy = layer.backward(dy)
+            with naming(layer, dy):
+                dy = layer.backward(dy)
         return dy
 
     def backward_params(self, dy: Array) -> None:
@@ -156,16 +174,21 @@ class Sequential(Layer):
         trained = [any(part.declared for part in layer.walk()) for layer in self.layers]
         first = trained.index(True) if True in trained else len(trained)
         for layer in reversed(self.layers[first + 1 :]):
-            dy = layer.backward(dy)
+            with naming(layer, dy):
+                dy = layer.backward(dy)
         for layer in self.layers[first : first + 1]:
-            layer.backward_params(dy)
+            with naming(layer, dy):
+                layer.backward_params(dy)
         for layer in self.layers[:first]:
             layer.forget()
 
-    def summary(self) -> Summary:
-        """Return the table of layers, output shapes, parameters and multiply-adds; print it."""
+    def summary(self, batch_size: int | None = None) -> Summary:
+        """Return the table of layers, output shapes, parameters and multiply-adds; print it.
+
+        batch_size: also estimate the memory that a step of training and a prediction take.
+        """
         self.check_built()
-        return Summary.of(self)
+        return Summary.of(self, batch_size, np.dtype(self.dtype).itemsize)
 
     def config(self) -> dict[str, Any]:
         named = {"name": self.name} if self.name else {}
@@ -224,6 +247,24 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+class OutOfMemory(MemoryError):
+    """An array didn't fit into memory; the text says in which layer, how large, and what to do."""
+
+
+@contextmanager
+def naming(layer: Layer, x: Array) -> Iterator[None]:
+    """Let an error for want of memory say which layer it came from."""
+    try:
+        yield
+    except OutOfMemory:
+        raise  # a layer inside has said it
+    except MemoryError as error:  # NumPy's and CuPy's are of this kind
+        raise OutOfMemory(
+            f"{layer.path} ({type(layer).__name__}): no memory for a batch of {x.shape}: {error}. "
+            "Take a smaller batch_size; summary(batch_size) estimates what one needs"
+        ) from error
 
 
 def likely_cause(shape: Shape, expected: Shape) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..backend import Shape
+from ..functional.windows import COLUMN_BYTES
 from .base import Layer
 
 
@@ -26,15 +27,24 @@ class Summary:
     """A network, layer by layer.  Printing it gives the table.
 
     parameters: the number of trained values.  multiply_adds: of one picture's forward pass.
+    training_bytes, prediction_bytes: estimates for a batch, where a batch size was given.
     """
 
     rows: tuple[Row, ...]
     parameters: int
     multiply_adds: int
+    batch_size: int | None = None
+    training_bytes: int = 0
+    prediction_bytes: int = 0
 
     @classmethod
-    def of(cls, model: Layer) -> Summary:
-        """Measure a built model."""
+    def of(cls, model: Layer, batch_size: int | None = None, itemsize: int = 4) -> Summary:
+        """Measure a built model.
+
+        In training every layer keeps its output for backward, the largest exists three times over
+        (x, y and a gradient), and each parameter has a gradient and up to two numbers of an
+        optimizer.  In prediction one layer's input and output exist at a time.
+        """
         rows = []
 
         def visit(layer: Layer, name: str, depth: int) -> None:
@@ -47,7 +57,14 @@ class Summary:
         for name, layer in model.children():
             visit(layer, name, 0)
         parameters = sum(row.parameters for row in rows)
-        return cls(tuple(rows), parameters, sum(row.multiply_adds for row in rows))
+        multiply_adds = sum(row.multiply_adds for row in rows)
+        if batch_size is None:
+            return cls(tuple(rows), parameters, multiply_adds)
+        leaves = [layer for layer in model.walk() if not layer.children()]
+        sizes = [batch_size * prod(layer.output_shape) * itemsize for layer in leaves]
+        training = 4 * parameters * itemsize + sum(sizes) + 2 * max(sizes) + 3 * COLUMN_BYTES
+        predicting = parameters * itemsize + 2 * max(sizes) + 3 * COLUMN_BYTES
+        return cls(tuple(rows), parameters, multiply_adds, batch_size, training, predicting)
 
     def __str__(self) -> str:
         lines = [("layer", "type", "output shape", "parameters", "multiply-adds")]
@@ -64,6 +81,12 @@ class Summary:
             right = [c.rjust(w) for c, w in zip(cells[3:], widths[3:], strict=True)]
             return "  ".join(left + right).rstrip()
 
-        return "\n".join([line(lines[0]), rule, *map(line, lines[1:]), rule, line(total)])
+        table = [line(lines[0]), rule, *map(line, lines[1:]), rule, line(total)]
+        if self.batch_size is not None:
+            table.append(
+                f"about {self.training_bytes / 1e6:,.0f} MB to train in batches of "
+                f"{self.batch_size}, {self.prediction_bytes / 1e6:,.0f} MB to predict"
+            )
+        return "\n".join(table)
 
     __repr__ = __str__

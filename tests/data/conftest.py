@@ -7,16 +7,15 @@ import importlib.util
 import socket
 import struct
 import tarfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from downloads import BODY
+from webserver import Page, Server, running
 
 from minicnn.data import cifar10 as module
 from minicnn.data import cifar10_files as files
@@ -189,57 +188,24 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     return data
 
 
-@dataclass
-class Page:
-    """What the web server answers; ``length`` None leaves Content-Length out."""
-
-    body: bytes
-    status: int = 200
-    length: int | None = -1
-    wait: float = 0.0
-
-
-class Server:
-    """A web server on this machine: ``url(page)`` puts a page up and returns its address."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, Page] = {}
-        self.hits: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.hits.append(self.path)
-                page = outer.pages[self.path]
-                self.send_response(page.status)
-                if page.length is not None:
-                    length = len(page.body) if page.length < 0 else page.length
-                    self.send_header("Content-Length", str(length))
-                self.end_headers()
-                time.sleep(page.wait)
-                self.wfile.write(page.body)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.handle_error = lambda *args: None  # type: ignore[method-assign]
-
-    def url(self, page: Page) -> str:
-        path = f"/{len(self.pages)}"
-        self.pages[path] = page
-        return f"http://127.0.0.1:{self.http.server_port}{path}"
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.http.shutdown()
-    thread.join()
-    server.http.server_close()
+def path(tmp_path):
+    return tmp_path / "there" / "file"
+
+
+@pytest.fixture
+def part(path):
+    """What a download that was cut has left: 1000 right bytes, with no note."""
+    path.parent.mkdir()
+    part = path.with_name("file.part")
+    part.write_bytes(BODY[:1000])
+    return part
 
 
 @pytest.fixture

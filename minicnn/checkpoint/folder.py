@@ -1,0 +1,106 @@
+"""The folder of a training run: its newest state, its best, and a few before."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..files import sync_folder, take_lock, whole_file
+from .file import CheckpointError, CheckpointWarning, Contents, opened, write
+
+T = TypeVar("T")
+
+
+class RunFolder:
+    """Checkpoints of one run: ``last``, ``best`` and ``epoch-0007``, all .safetensors.
+
+    One process at a time: entering locks the folder, and the lock ends with the process, however
+    that ends.  keep: how many ``epoch-`` files stay.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep: int = 3) -> None:
+        self.path, self.keep = Path(path), keep
+        self.last, self.best = self.path / "last.safetensors", self.path / "best.safetensors"
+        self.open = ExitStack()
+
+    def __enter__(self) -> RunFolder:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.path / ".writable") as part:  # before training, not after it
+            part.write_bytes(b"")
+        (self.path / ".writable").unlink()
+        if not self.open.enter_context(take_lock(self.path / "lock")):
+            raise CheckpointError(
+                f"{self.path}: another run is at work in this folder. Wait for it, stop it, or "
+                "give this one a folder of its own"
+            )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.open.close()
+
+    def save(
+        self, arrays: Mapping[str, np.ndarray], description: Mapping[str, Any], best: bool
+    ) -> None:
+        """Write a state: it becomes ``last``, and ``best`` if it is.
+
+        After every epoch it also stays as ``epoch-NNNN``; the oldest of those are removed.
+        """
+        write(self.last, arrays, description)
+        run = description["run"]
+        if run["position"] == 0:
+            link(self.last, self.path / f"epoch-{run['epoch']:04d}.safetensors")
+            for old in self.epochs()[self.keep :]:
+                old.unlink(missing_ok=True)
+        if best:
+            link(self.last, self.best)
+        sync_folder(self.path)
+
+    def epochs(self) -> list[Path]:
+        """Return the ``epoch-`` files, the newest first."""
+        files = [p for p in self.path.iterdir() if re.fullmatch(r"epoch-\d+\.safetensors", p.name)]
+        return sorted(files, key=lambda p: int(re.findall(r"\d+", p.name)[0]), reverse=True)
+
+    def empty(self) -> bool:
+        """Whether there is no state in the folder, not even a broken one."""
+        return not self.last.exists() and not self.epochs()
+
+    def newest(self, read: Callable[[Contents], T]) -> T:
+        """Return what ``read`` makes of the newest state that isn't damaged.
+
+        A damaged one is named in a `CheckpointWarning` and left where it is.  Raises
+        `CheckpointError` if none is whole.
+        """
+        failures = []
+        for path in [self.last, *self.epochs()]:
+            try:
+                with opened(path) as contents:
+                    contents.arrays()  # so that damage is told from what doesn't fit
+            except CheckpointError as error:
+                failures.append(str(error))
+                continue
+            for failure in failures:
+                warnings.warn(f"{failure}. Going on from {path}", CheckpointWarning, stacklevel=4)
+            with opened(path) as contents:
+                return read(contents)
+        raise CheckpointError(
+            f"{self.path}: no state of the run is whole; start anew in another folder. "
+            + "; ".join(failures)
+        )
+
+
+def link(source: Path, target: Path) -> None:
+    """Let ``target`` be the file ``source`` is now, in one step; a copy where links can't be."""
+    with whole_file(target) as part:
+        part.unlink()
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)

@@ -1,0 +1,121 @@
+"""Training in one call: a generator of epochs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .data.batches import Augment, Batches, stratified_split
+from .functional.windows import is_whole
+from .layers import BatchNorm, Sequential
+from .losses import Loss
+from .optim import Optimizer
+from .progress import check_show
+from .run import Epoch, Run
+from .streams import Stream
+from .train import CROSS_ENTROPY, check_pictures, evaluate, train_step
+
+
+def fit(
+    model: Sequential,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    optimizer: Optimizer,
+    epochs: int = 10,
+    batch_size: int = 128,
+    validation: float | tuple[np.ndarray, np.ndarray] | None = None,
+    augment: Sequence[Augment] = (),
+    loss: Loss = CROSS_ENTROPY,
+    seed: int = 0,
+    drop_last: bool = False,
+    progress: str | bool = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool | str = "auto",
+    check_finite: bool = True,
+) -> Iterator[Epoch]:
+    """Train, and yield an `Epoch` after each: a generator.
+
+        for epoch in mc.fit(model, x, y, optimizer=mc.Adam(1e-3), validation=0.1):
+            print(epoch)
+
+    The body of the loop is the callback; to stop early, ``break``.
+
+    x: (N,) + model.input_shape, uint8 where the model begins with Normalize.  y: (N,) class ids.
+    validation: a share of x to hold out, cut by class and by ``seed``, or a pair (x, y) of its
+    own; it is never the test set.  augment: callables of `data.augment`, in order.  seed: of
+    shuffling and augmentation; the same seed gives the same weights, bit for bit, on the same
+    machine with the same number of threads.  progress: "auto" shows a bar on terminals only.
+
+    checkpoint: a folder to keep the run in, see `Run`: it is saved after every epoch, and at Ctrl-C
+    or SIGTERM, after the batch at work; then `Interrupted` ends the program unless it is caught.
+    resume: go on with the run in that folder: "auto" if there is one, True there must be one, False
+    there must be none.  Epochs that were done before aren't yielded again.  check_finite: stop
+    with `NotFinite` when the loss isn't a number any more.
+
+    Raises ValueError for labels, shapes and sizes that don't fit, before anything is trained.
+    """
+    check_pictures(model, x, y)
+    if not is_whole(epochs) or epochs < 1:
+        raise ValueError(f"epochs {epochs!r}: expected an integer >= 1")
+    check_show(progress)
+    streams = {use: Stream(seed, use) for use in ("validation", "shuffle", "augmentation")}
+    rows: np.ndarray | None = None
+    held: tuple[Any, Any, np.ndarray | None] | None = None
+    if isinstance(validation, tuple):
+        check_pictures(model, *validation)
+        held = (*validation, None)
+    elif validation:
+        rows, held_rows = stratified_split(y, validation, streams["validation"])
+        held = (x, y, held_rows)
+    batches = Batches(
+        model.device.asarray(x),
+        model.device.asarray(y),
+        batch_size,
+        indices=rows,
+        stream=streams["shuffle"],
+        augment=augment,
+        augment_stream=streams["augmentation"],
+        drop_last=drop_last,
+    )
+    if 1 in (batch_size, batches.examples % batch_size) and needs_two(model):
+        raise ValueError(
+            f"{batches.examples} pictures in batches of {batch_size} leave a batch of one, whose "
+            "variance BatchNorm can't take: set drop_last=True, or a larger batch_size"
+        )
+
+    run = Run(
+        model,
+        optimizer,
+        batches,
+        loss,
+        folder=checkpoint,
+        resume=resume,
+        progress=progress,
+        check_finite=check_finite,
+    )
+
+    def epochs_of() -> Iterator[Epoch]:
+        with run:
+            while run.epoch < epochs:
+                for x_batch, labels in run.rest_of_epoch():
+                    train_step(model, optimizer, x_batch, labels, loss, run.meter, check_finite)
+                if held is None:
+                    yield run.end_epoch()
+                else:
+                    x_held, y_held, held_rows = held
+                    yield run.end_epoch(
+                        evaluate(model, x_held, y_held, loss=loss, indices=held_rows)
+                    )
+
+    return epochs_of()
+
+
+def needs_two(model: Sequential) -> bool:
+    """Whether some BatchNorm gets one value a picture and channel: one picture is too few."""
+    layers = [layer for layer in model.walk() if isinstance(layer, BatchNorm)]
+    return any(prod(layer.input_shape[:-1]) == 1 for layer in layers)
