@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from ..backend import Shape
 from ..functional.windows import COLUMN_BYTES
@@ -41,9 +42,9 @@ class Summary:
     def of(cls, model: Layer, batch_size: int | None = None, itemsize: int = 4) -> Summary:
         """Measure a built model.
 
-        In training every layer keeps its output for backward, the largest exists three times over
-        (x, y and a gradient), and each parameter has a gradient and up to two numbers of an
-        optimizer.  In prediction one layer's input and output exist at a time.
+        What the layers keep for backward is measured on one picture.  Besides, in training, the
+        largest output and its gradient exist for a moment, and each parameter has a gradient and
+        up to two numbers of an optimizer; in prediction, one layer's input and output.
         """
         rows = []
 
@@ -61,9 +62,10 @@ class Summary:
         if batch_size is None:
             return cls(tuple(rows), parameters, multiply_adds)
         leaves = [layer for layer in model.walk() if not layer.children()]
-        sizes = [batch_size * prod(layer.output_shape) * itemsize for layer in leaves]
-        training = 4 * parameters * itemsize + sum(sizes) + 2 * max(sizes) + 3 * COLUMN_BYTES
-        predicting = parameters * itemsize + 2 * max(sizes) + 3 * COLUMN_BYTES
+        largest = max(prod(layer.output_shape) for layer in leaves) * itemsize
+        kept = kept_bytes(model) + 2 * largest
+        training = 4 * parameters * itemsize + batch_size * kept + 3 * COLUMN_BYTES
+        predicting = parameters * itemsize + 2 * batch_size * largest + 3 * COLUMN_BYTES
         return cls(tuple(rows), parameters, multiply_adds, batch_size, training, predicting)
 
     def __str__(self) -> str:
@@ -90,3 +92,23 @@ class Summary:
         return "\n".join(table)
 
     __repr__ = __str__
+
+
+def kept_bytes(model: Any) -> int:
+    """Return the bytes that a forward pass leaves in the caches for one picture."""
+    x = model.device.xp.zeros((1, *model.input_shape), dtype=model.dtype)
+    model.forward(x)
+    arrays: dict[int, int] = {}
+
+    def collect(value: Any) -> None:
+        if isinstance(value, tuple | list):
+            for item in value:
+                collect(item)
+        elif hasattr(value, "nbytes") and value.base is not model.params.data:
+            whole = value if value.base is None else value.base
+            arrays[id(whole)] = int(value.nbytes)
+
+    for layer in model.walk():
+        collect(layer.cache)
+    model.forget()
+    return sum(arrays.values())
