@@ -92,7 +92,6 @@ def fit(
         model,
         optimizer,
         batches,
-        loss,
         folder=checkpoint,
         resume=resume,
         progress=progress,

@@ -18,13 +18,11 @@ from .checkpoint.state import Parts, State, read_state, write_state
 from .data.batches import Batches
 from .diagnosis import NotFinite, check_loss
 from .layers import Sequential
-from .losses import Loss
 from .metrics import Meter
 from .optim import Optimizer
 from .progress import progress_bar
 from .schedule import ReduceOnPlateau
 from .signals import Interrupted, Interruption
-from .train import CROSS_ENTROPY
 
 CHECK_EVERY = 100  # batches between two looks at the loss on a GPU
 
@@ -87,7 +85,6 @@ class Run:
         model: Sequential,
         optimizer: Optimizer,
         batches: Batches,
-        loss: Loss = CROSS_ENTROPY,
         *,
         folder: str | os.PathLike[str] | None = None,
         resume: bool | str = "auto",
@@ -97,7 +94,7 @@ class Run:
     ) -> None:
         if resume not in (True, False, "auto"):
             raise ValueError(f"resume {resume!r}: expected 'auto', True or False")
-        self.model, self.optimizer, self.batches, self.loss = model, optimizer, batches, loss
+        self.model, self.optimizer, self.batches = model, optimizer, batches
         self.folder = None if folder is None else RunFolder(folder, keep)
         self.resume, self.progress, self.check_finite = resume, progress, check_finite
         self.epoch, self.position, self.seconds = 0, 0, 0.0
