@@ -11,7 +11,8 @@ def test_gradcheck_prints_every_parameter(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "passed" in lines[0]
     names = {line.split()[0] for line in lines[2:]}
-    assert names == set(mc.models.tutorial_cnn().build((32, 32, 3)).params)
+    model = mc.models.tutorial_cnn().build((32, 32, 3))
+    assert names == set(model.params) | {f"{layer.path}/x" for layer in model}
 
 
 def test_summary_prints_the_parameters(capsys):

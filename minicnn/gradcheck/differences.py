@@ -10,7 +10,7 @@ import numpy as np
 
 from .report import Argument
 
-STEPS = (1e-3, 1e-4, 1e-5)  # sizes of h that are tried, relative to the argument's scale
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # sizes of h that are tried, relative to the largest entry
 EXHAUSTIVE = 200  # arguments up to this size are checked entry by entry
 ENTRIES, DIRECTIONS = 24, 6  # of larger ones
 
@@ -29,16 +29,20 @@ def check_argument(
     magnitude: of the terms that value() adds up; what float64 can't resolve of them is noise.
     """
     result = Argument(name, array.shape)
-    if getattr(grad, "shape", None) != array.shape or grad.dtype != array.dtype:
-        got = f"{getattr(grad, 'shape', None)} {getattr(grad, 'dtype', type(grad).__name__)}"
+    grad = np.asarray(grad)
+    if grad.shape != array.shape or grad.dtype != array.dtype:
+        got = f"{grad.shape} {grad.dtype}"
         result.problem = f"the gradient is {got}, the argument {array.shape} {array.dtype}"
         return result
     if not np.isfinite(grad).all():
         result.problem = "the gradient has values that aren't finite"
         return result
     original, base = array.copy(), value()
+    if base != value():
+        result.problem = "forward isn't repeatable: draw random numbers from self.stream"
+        return result
     largest = float(np.abs(grad).max(initial=0.0))
-    scale = max(1.0, float(np.abs(array).max(initial=0.0)))
+    scale = float(np.abs(array).max(initial=0.0)) or 1.0
     for label, direction in directions(array, seed):
         formula = float((grad * direction).sum())
         floor = 1e-3 * largest + 1e-12
@@ -46,7 +50,8 @@ def check_argument(
         def along(h: float, direction: np.ndarray = direction) -> float:
             np.multiply(direction, h, out=array)
             np.add(array, original, out=array)
-            return value()
+            with np.errstate(all="ignore"):  # a step may leave the function's domain
+                return value()
 
         found = slope(along, base, magnitude, scale, floor, rtol)
         array[...] = original

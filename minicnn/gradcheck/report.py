@@ -30,6 +30,14 @@ class Argument:
     difference: float = 0.0
     problem: str = ""
 
+    def join(self, other: Argument) -> None:
+        """Take in another comparison of the same argument: the worse of the two counts."""
+        self.checked, self.kinks = self.checked + other.checked, self.kinks + other.kinks
+        self.problem = self.problem or other.problem
+        if not other.error <= self.error:
+            self.error, self.worst = other.error, other.worst
+            self.formula, self.difference = other.formula, other.difference
+
 
 @dataclass
 class Report:
@@ -53,8 +61,9 @@ class Report:
         for a in self.arguments:
             if a.problem:
                 texts.append(f"{a.name}: {a.problem}")
-            elif a.checked == 0:
-                texts.append(f"{a.name}: nothing could be compared, {a.kinks} kinks")
+            elif a.checked == 0 or a.kinks > a.checked:
+                what = "nothing" if a.checked == 0 else f"only {a.checked}"
+                texts.append(f"{a.name}: {what} could be compared, {a.kinks} kinks")
             elif not a.error <= self.rtol:
                 texts.append(
                     f"{a.name}{a.worst}: the formula says {a.formula:.9g}, the difference "

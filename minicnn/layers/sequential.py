@@ -122,6 +122,16 @@ class Sequential(Layer):
         """The layers' own random streams, by path."""
         return {layer.path: layer.stream for layer in self.walk() if layer.stream is not None}
 
+    def first_leaf(self) -> Layer:
+        """Return the layer that gets the pictures, inside however many models."""
+        layer = self.layers[0]
+        return layer.first_leaf() if isinstance(layer, Sequential) else layer
+
+    def last_leaf(self) -> Layer:
+        """Return the layer that makes the output, inside however many models."""
+        layer = self.layers[-1]
+        return layer.last_leaf() if isinstance(layer, Sequential) else layer
+
     def children(self) -> list[tuple[str, Layer]]:
         return list(zip(self.names(), self.layers, strict=True))
 
@@ -211,7 +221,7 @@ class Sequential(Layer):
                 f"the model is on {self.device}, but x is a {type(x).__module__} array: "
                 "move it with model.device.asarray(x)"
             )
-        if isinstance(self.layers[0], Normalize):
+        if isinstance(self.first_leaf(), Normalize):
             return x
         if x.dtype.kind != "f":
             raise TypeError(

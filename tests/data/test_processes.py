@@ -153,7 +153,7 @@ def test_locked_says_where_there_are_no_locks(tmp_path, monkeypatch):
     def no_locks(*args: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    monkeypatch.setattr(module, "lock", no_locks)
     with (
         pytest.warns(DatasetWarning, match="can't be locked"),
         locked(tmp_path / "lock", lambda: None),

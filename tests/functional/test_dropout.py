@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from backends import Backend
 
 from minicnn.functional.dropout import dropout_backward, dropout_forward
 
@@ -60,8 +61,6 @@ def test_dropout_gradient(rng, rate):
 
 
 def test_dropout_keeps_dtype_and_inputs(rng):
-    from conftest import Backend
-
     def forward(x):
         return dropout_forward(x, 0.3, np.random.default_rng(8))
 
