@@ -58,11 +58,16 @@ def load_data(args):
     """Return the training set, the test set, the class names, the data set's name, and a note."""
     if args.dataset != "synthetic":
         try:
-            train, test = mc.datasets.cifar10(args.data_dir)
-            return train, test, mc.datasets.CIFAR10_CLASSES, "cifar10", ""
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always", mc.DatasetWarning)
+                train, test = mc.datasets.cifar10(args.data_dir)
+            note = " ".join(str(warning.message) for warning in said)
+            if note:
+                print(f"note: {note}", file=sys.stderr)
+            return train, test, mc.datasets.CIFAR10_CLASSES, "cifar10", note
         except mc.DatasetError as error:
             if args.dataset == "cifar10":
-                sys.exit(f"train_cifar: {error}")
+                raise
             note = f"NOT CIFAR-10: trained on drawn pictures, because {error}"
             print(f"\n{'!' * 78}\n{note}\n{'!' * 78}\n", file=sys.stderr)
     else:
@@ -73,19 +78,27 @@ def load_data(args):
 
 
 def main():
-    """Train, test, and write the results."""
+    """Run the command; return its exit code: 2 if it can't be done, 3 if training went wrong."""
     warnings.formatwarning = lambda message, *rest, **more: f"note: {message}\n"
     args = arguments()
-    say = (lambda *words: None) if args.quiet else print
-    started = time.perf_counter()
-
     try:
-        device = mc.device(args.device)
-    except (mc.DeviceError, ValueError) as error:
-        print(f"train_cifar: --device {args.device}: {error}", file=sys.stderr)
-        if error.__cause__ is not None:
+        train(args)
+    except mc.NotFinite as error:
+        print(f"train_cifar: {error}", file=sys.stderr)
+        return 3
+    except (mc.DeviceError, ValueError, OSError) as error:
+        print(f"train_cifar: {error}", file=sys.stderr)
+        if isinstance(error, mc.DeviceError) and error.__cause__ is not None:
             print(f"  original error: {error.__cause__!r}", file=sys.stderr)
         return 2
+    return 0
+
+
+def train(args):
+    """Train, test, and write the results."""
+    say = (lambda *words: None) if args.quiet else print
+    started = time.perf_counter()
+    device = mc.device(args.device)
     say(f"device: {device.note}")
 
     (x, y), (x_test, y_test), classes, dataset, note = load_data(args)
@@ -95,9 +108,9 @@ def main():
     model.classes = tuple(classes)
     say(model.summary())
     if args.optimizer == "adam":
-        optimizer = mc.Adam(args.lr or 1e-3)
+        optimizer = mc.Adam(1e-3 if args.lr is None else args.lr)
     else:
-        optimizer = mc.SGD(args.lr or 2e-2, momentum=0.9, nesterov=True)
+        optimizer = mc.SGD(2e-2 if args.lr is None else args.lr, momentum=0.9, nesterov=True)
 
     # Hold out a part of the training pictures; the test set is touched once, at the end.
     rows, held_out = None, None
@@ -123,21 +136,14 @@ def main():
         resume=args.resume,
         progress=not args.quiet and "auto",
     )
-    try:
-        with run:
-            while run.epoch < args.epochs:
-                for x_batch, labels in run.rest_of_epoch():
-                    mc.train_step(model, optimizer, x_batch, labels, meter=run.meter)
-                validation = None
-                if held_out is not None:
-                    validation = mc.evaluate(model, x, y, indices=held_out)
-                say(run.end_epoch(validation))
-    except mc.CheckpointError as error:
-        print(f"train_cifar: {error}", file=sys.stderr)
-        return 2
-    except mc.NotFinite as error:
-        print(f"train_cifar: {error}", file=sys.stderr)
-        return 3
+    with run:
+        while run.epoch < args.epochs:
+            for x_batch, labels in run.rest_of_epoch():
+                mc.train_step(model, optimizer, x_batch, labels, meter=run.meter)
+            validation = None
+            if held_out is not None:
+                validation = mc.evaluate(model, x, y, indices=held_out)
+            say(run.end_epoch(validation))
     epochs = run.records
 
     test = mc.evaluate(model, x_test, y_test)
@@ -167,7 +173,6 @@ def main():
         f"test accuracy {test['accuracy']:.4f}  loss {test['loss']:.4f}  "
         f"({dataset}, {metrics['images_per_second']:,.0f} images/s)  results in {args.out}"
     )
-    return 0
 
 
 def draw(out, epochs, model, x_test, y_test, say):

@@ -35,6 +35,12 @@ def array_module(x: Array) -> Any:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
+def check_float(x: Array, what: str) -> None:
+    """Raise TypeError unless x holds floats: in integers, results would be cut off in silence."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"{what}: expected floats, got {x.dtype}; x.astype('float32') makes them")
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """Return ``x`` as a NumPy array; from a GPU this waits and copies."""
     return x.get() if array_module(x) is not np else np.asarray(x)

@@ -31,6 +31,7 @@ def first_not_finite(model: Sequential, x: Array) -> str:
     if x.dtype.kind == "f" and not finite(x):
         return "the pictures hold values that aren't finite"
     positions = {path: stream.position for path, stream in model.streams.items()}
+    state = {name: array.copy() for name, array in model.state.items()}
     try:
         for layer in model:
             for part in layer.walk():
@@ -44,6 +45,8 @@ def first_not_finite(model: Sequential, x: Array) -> str:
         model.forget()
         for path, stream in model.streams.items():
             stream.position = positions[path]
+        for name, array in model.state.items():
+            array[...] = state[name]
     return "every layer's output is finite, so it arises in the loss or in a penalty"
 
 

@@ -63,12 +63,15 @@ def fit(
     if not is_whole(epochs) or epochs < 1:
         raise ValueError(f"epochs {epochs!r}: expected an integer >= 1")
     check_show(progress)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer {optimizer!r}: expected one such as Adam(1e-3)")
     streams = {use: Stream(seed, use) for use in ("validation", "shuffle", "augmentation")}
     rows: np.ndarray | None = None
     held: tuple[Any, Any, np.ndarray | None] | None = None
-    if isinstance(validation, tuple):
-        check_pictures(model, *validation)
-        held = (*validation, None)
+    if isinstance(validation, tuple | list):
+        x_held, y_held = validation
+        check_pictures(model, x_held, y_held)
+        held = (x_held, y_held, None)
     elif validation:
         rows, held_rows = stratified_split(y, validation, streams["validation"])
         held = (x, y, held_rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
+from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
@@ -33,6 +35,13 @@ class CrossEntropy:
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing {self.label_smoothing!r}: expected 0 <= e < 1")
+        if self.class_weight is not None:
+            weights = np.asarray(self.class_weight, dtype=object).reshape(-1)
+            if not all(isinstance(w, Real) and 0 <= w < inf for w in weights):
+                raise ValueError(
+                    f"class_weight {self.class_weight!r}: expected a number >= 0 for each class, in "
+                    "order"
+                )
 
     def __call__(self, logits: Array, labels: Array) -> tuple[Array, Array]:
         """Return the loss, shape (), and its gradient, (N, K)."""

@@ -50,12 +50,17 @@ def accuracy(labels: Array, predicted: Array) -> float:
 def top_k_accuracy(labels: Array, scores: Array, k: int = 5) -> float:
     """Return the share of pictures whose label is among the k highest scores.
 
-    labels: (N,).  scores: (N, K).  A label counts if fewer than k scores are above its own, and
-    its own is a number.
+    labels: (N,).  scores: (N, K).  Of equal scores the first is the higher, as in argmax; a label
+    whose score isn't a number doesn't count.
     """
     xp = array_module(scores)
+    K = scores.shape[1]
+    if labels.shape != scores.shape[:1] or not 1 <= k <= K:
+        raise ValueError(f"top_k_accuracy: {labels.shape} labels, scores {scores.shape}, k {k}")
+    ids = labels[:, None]
     own = scores[xp.arange(len(scores)), labels][:, None]
-    among = ((scores > own).sum(axis=1) < k) & ~xp.isnan(own[:, 0])
+    above = (scores > own) | ((scores == own) & (xp.arange(K) < ids))
+    among = (above.sum(axis=1) < k) & ~xp.isnan(own[:, 0])
     return float(among.mean())
 
 

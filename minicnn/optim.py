@@ -6,9 +6,11 @@ rate of the step, clipping, weight decay, the rule's memory, and an average of t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar
 
 from .backend import Array, array_module
@@ -25,7 +27,7 @@ class Optimizer:
     the gradient of weight_decay / 2 * w^2; biases and norms are spared unless ``decay_all``.
     global_clipnorm: the longest gradient; a longer one is shortened (Pascanu et al. 2013,
     algorithm 1).  ema_decay: also keep an exponential average of the weights, for
-    `averaged_weights`.
+    `averaged_weights` (BatchNorm's running statistics are the same with both).
 
     One optimizer goes with one model: its memory has the shape of that model's buffers.
     """
@@ -41,6 +43,9 @@ class Optimizer:
     memory: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
     """Flat arrays in the shape of the parameters, by name: the rule's, and "average"."""
 
+    owner: weakref.ref[Parameters] | None = field(default=None, init=False, repr=False)
+    """The parameters that the memory is of."""
+
     arrays: ClassVar[tuple[str, ...]] = ()
     """The names of what the rule remembers."""
 
@@ -51,6 +56,10 @@ class Optimizer:
             raise ValueError(f"global_clipnorm {self.global_clipnorm!r}: expected a number > 0")
         if self.ema_decay is not None:
             check(self.ema_decay, "ema_decay", below=1.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of copies and pickles whose memory it is: a copy is for a copy of the model."""
+        return self.__dict__ | {"owner": None}
 
     @property
     def current_lr(self) -> float:
@@ -71,7 +80,13 @@ class Optimizer:
         raise NotImplementedError
 
     def prepare(self, params: Parameters) -> None:
-        """Make the rule's memory at the first step; later, check that it fits."""
+        """Make the rule's memory at the first step; later, check that it is of these parameters."""
+        if self.owner is not None and self.owner() is not params:
+            raise ValueError(
+                f"{type(self).__name__}: it has memories of other parameters, of another model or of "
+                "this one before it was built anew. One optimizer goes with one model: make a new one"
+            )
+        self.owner = weakref.ref(params)
         if not self.memory:
             zeros = array_module(params.data).zeros_like
             self.memory = {name: zeros(params.data) for name in self.arrays}
@@ -125,11 +140,10 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
 
-    arrays = ("v",)
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.momentum, "momentum", below=1.0)
+        self.arrays = ("v",) if self.momentum else ()  # type: ignore[misc]
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov looks ahead along the momentum, which is 0")
 
@@ -148,14 +162,15 @@ class RMSprop(Optimizer):
     rho: float = 0.9
     eps: float = 1e-8
 
-    arrays = ("s",)
+    arrays = ("v",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.rho, "rho", below=1.0)
+        above_zero(self.eps, "eps")
 
     def update(self, params: Parameters, dw: Array, lr: float) -> None:
-        update.rmsprop_update(params.data, dw, self.memory["s"], lr, self.rho, self.eps)
+        update.rmsprop_update(params.data, dw, self.memory["v"], lr, self.rho, self.eps)
 
 
 @dataclass(eq=False)
@@ -169,17 +184,18 @@ class Adam(Optimizer):
     beta2: float = 0.999
     eps: float = 1e-8
 
-    arrays = ("m", "s")
+    arrays = ("m", "v")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.beta1, "beta1", below=1.0)
         check(self.beta2, "beta2", below=1.0)
+        above_zero(self.eps, "eps")
 
     def update(self, params: Parameters, dw: Array, lr: float) -> None:
-        m, s = self.memory["m"], self.memory["s"]
+        m, v = self.memory["m"], self.memory["v"]
         betas = self.beta1, self.beta2
-        update.adam_update(params.data, dw, m, s, self.steps, lr, *betas, self.eps)
+        update.adam_update(params.data, dw, m, v, self.steps, lr, *betas, self.eps)
 
 
 @dataclass(eq=False)
@@ -197,6 +213,13 @@ class AdamW(Adam):
 
 def check(value: Any, name: str, below: float = float("inf")) -> None:
     """Raise ValueError unless 0 <= value < below."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < below:
         limit = "" if below == float("inf") else f" and < {below:g}"
         raise ValueError(f"{name} {value!r}: expected a number >= 0{limit}")
+
+
+def above_zero(value: Any, name: str) -> None:
+    """Raise ValueError unless value > 0."""
+    check(value, name)
+    if not value > 0:
+        raise ValueError(f"{name} {value!r}: expected a number > 0")

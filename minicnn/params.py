@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from . import initializers
 from .backend import Array, Device, Shape
 
-ALIGNMENT = 128  # bytes; every view begins on such a boundary
+ALIGNMENT = 128  # bytes; every view begins a multiple of them after the first
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,16 @@ class Parameters(Views):
         super().__init__(self.data, slots)
         self.grads = Views(self.grad, slots)
         self.slots = slots
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the views out of copies and pickles: they would be arrays of their own there."""
+        kept = ("declarations", "decayed", "slots", "data", "grad")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        super().__init__(self.data, self.slots)
+        self.grads = Views(self.grad, self.slots)
 
     def views(self, flat: Array) -> Views:
         """Return named views of another flat array in the shape of ``data``."""

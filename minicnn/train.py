@@ -12,6 +12,7 @@ from .data.batches import Batches
 from .diagnosis import check_loss
 from .functional.activation import softmax_forward
 from .functional.loss import penalty_backward, penalty_forward
+from .functional.windows import is_whole
 from .layers import Normalize, Sequential, Softmax
 from .losses import CrossEntropy, Loss, check_labels
 from .metrics import Meter
@@ -62,6 +63,7 @@ def train_step(
     now and then.  Nothing here waits for a GPU: reading the loss does.
     """
     model.check_built()
+    check_prepared(model, x)
     x, labels = model.device.asarray(x), model.device.asarray(labels)
 
     def check(value: Array) -> None:
@@ -106,10 +108,14 @@ def predict(model: Sequential, x: np.ndarray, batch_size: int = 256) -> np.ndarr
     x: (N,) + model.input_shape.  It is taken in batches, whatever its length.
     """
     check_pictures(model, x)
+    if not is_whole(batch_size) or batch_size < 1:
+        raise ValueError(f"batch_size {batch_size!r}: expected an integer >= 1")
     parts = []
     for start in range(0, len(x), batch_size):
         y = model.infer(model.device.asarray(x[start : start + batch_size]))
-        parts.append(to_numpy(y if isinstance(model[-1], Softmax) else softmax_forward(y)[0]))
+        parts.append(
+            to_numpy(y if isinstance(model.last_leaf(), Softmax) else softmax_forward(y)[0])
+        )
     return np.concatenate(parts)
 
 
@@ -117,16 +123,22 @@ def check_pictures(model: Sequential, x: Any, y: Any = None) -> None:
     """Raise an error that says what is wrong with pictures x or labels y for this model."""
     model.check_built()
     model.check_shape(x)
-    if isinstance(model[0], Normalize) and x.dtype != np.uint8:
-        raise TypeError(
-            f"the model prepares its pictures itself and expects uint8, 0 to 255; got {x.dtype}. "
-            "Floats from 0 to 1 become such by (x * 255).round().astype('uint8')"
-        )
+    check_prepared(model, x)
     if y is None:
         return
-    if len(model.output_shape) != 1 or isinstance(model[-1], Softmax):
+    if len(model.output_shape) != 1 or isinstance(model.last_leaf(), Softmax):
         raise ValueError(
-            f"the model ends in {model[-1]} with outputs of shape {model.output_shape}, but the "
+            f"the model ends in {model.last_leaf()} with outputs of shape {model.output_shape}, but the "
             "loss wants logits, (N, classes): end it with Dense(classes), and leave Softmax out"
         )
     check_labels(to_numpy(y), len(x), *model.output_shape)
+
+
+def check_prepared(model: Sequential, x: Any) -> None:
+    """Raise TypeError if a model that prepares uint8 pictures itself is given others."""
+    if isinstance(model.first_leaf(), Normalize) and getattr(x, "dtype", None) != np.uint8:
+        raise TypeError(
+            "the model prepares its pictures itself and expects uint8, 0 to 255; got "
+            f"{getattr(x, 'dtype', type(x).__name__)}. Floats from 0 to 1 become such by "
+            "(x * 255).round().astype('uint8')"
+        )

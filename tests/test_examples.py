@@ -97,10 +97,31 @@ def test_train_cifar_says_that_it_took_other_data(train, tmp_path, capsys, monke
     assert "!!!!!!!!" in capsys.readouterr().err
 
 
-def test_train_cifar_refuses_other_data_when_cifar10_is_asked_for(train, tmp_path, monkeypatch):
+def test_train_cifar_refuses_other_data_when_cifar10_is_asked_for(
+    train, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("MINICNN_OFFLINE", "1")
-    with pytest.raises(SystemExit, match="CIFAR-10 isn't on this machine"):
-        train("--dataset", "cifar10", "--data-dir", str(tmp_path / "nothing"))
+    assert train("--dataset", "cifar10", "--data-dir", str(tmp_path / "nothing")) == 2
+    assert "CIFAR-10 isn't on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ("--seed -1", "seed -1"),
+        ("--lr -1", "lr -1.0"),
+        ("--validation 2", "fraction 2.0"),
+        ("--device gpu:x", "device 'gpu:x'"),
+    ],
+)
+def test_train_cifar_wrong_flags_exit_with_2(train, capsys, flags, text):
+    assert train("--dataset", "synthetic", *flags.split()) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_train_cifar_lr_of_zero_learns_nothing(train, tmp_path):
+    assert train("--dataset", "synthetic", "--epochs", "1", "--lr", "0", "--quiet") == 0
+    assert metrics(tmp_path)["epochs"][0]["lr"] == 0
 
 
 def test_train_cifar_without_a_gpu_exits_with_2_and_the_reason(train, monkeypatch, capsys):

@@ -167,8 +167,8 @@ class MixUp:
 
         x' = t x + (1 - t) x_other      y' = t y + (1 - t) y_other      t ~ Beta(alpha, alpha)
 
-    The labels become distributions, float32 (N, classes): a loss that takes targets, not class
-    ids, is needed.  Labels that are distributions already are mixed as they are.
+    The labels become distributions, float32 (N, classes), which `CrossEntropy` takes as well as
+    class ids.  Labels that are distributions already are mixed as they are.
     Raises ValueError if alpha <= 0, classes < 2, or the labels have another shape.
 
     Zhang et al., "mixup: beyond empirical risk minimization", 2017.

@@ -6,7 +6,7 @@
 ``dy`` is dL/dy, the gradient of the loss with respect to the output, in the shape of ``y``; what
 comes back are the gradients with respect to the inputs, in their shapes.  Inputs are never
 modified, and the dtype that comes in goes out (float64 for gradient checks).  A cache is small:
-it keeps inputs, not what can be made from them again.
+nothing in it is larger than the input or the output.
 
 Sizes, in every comment of these files:
 

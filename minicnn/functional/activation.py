@@ -6,7 +6,7 @@ from functools import singledispatch
 from math import pi, sqrt
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_float
 from .special import erf
 
 
@@ -53,6 +53,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, Any]:
     For negative x that is exp(x) / (1 + exp(x)): no exponential here is of a positive number, so
     none overflows, and small results keep all their digits.
     """
+    check_float(x, "sigmoid")
     xp = array_module(x)
     e = xp.exp(-abs(x))
     y = xp.where(x < 0, e / (1 + e), 1 / (1 + e))
@@ -82,7 +83,7 @@ def tanh_backward(dy: Array, cache: Any) -> Array:
 
 @singledispatch
 def silu_forward(x: Array) -> tuple[Array, Any]:
-    """Gate x by its own sigmoid: y = x s(x) (swish, Elfwing et al. 2018)."""
+    """Gate x by its own sigmoid: y = x s(x) (Elfwing et al. 2018; also called swish)."""
     s, _ = sigmoid_forward(x)
     return x * s, (x, s)
 
@@ -96,22 +97,26 @@ def silu_backward(dy: Array, cache: Any) -> Array:
 
 @singledispatch
 def gelu_forward(x: Array) -> tuple[Array, Any]:
-    """Weigh x by the chance that a standard normal number is below it.
+    """Weigh x by the distribution function of the standard normal, Phi.
 
-        y = x F(x)     F(x) = (1 + erf(x / sqrt 2)) / 2
+        y = x Phi(x)     Phi(x) = (1 + erf(x / sqrt 2)) / 2
 
     The exact form, not the approximation by tanh (Hendrycks and Gimpel 2016, section 2).
     """
-    F = (erf(x * (1 / sqrt(2))) + 1) * 0.5
-    return x * F, (x, F)
+    check_float(x, "gelu")
+    Phi = (erf(x * (1 / sqrt(2))) + 1) * 0.5
+    return x * Phi, (x, Phi)
 
 
 @singledispatch
 def gelu_backward(dy: Array, cache: Any) -> Array:
-    """Differentiate both factors: dL/dx = dy * (F + x f(x)), f(x) = exp(-x^2 / 2) / sqrt(2 pi)."""
-    x, F = cache
+    """Differentiate both factors.
+
+    dL/dx = dy * (Phi(x) + x phi(x))     phi(x) = exp(-x^2 / 2) / sqrt(2 pi), the density
+    """
+    x, Phi = cache
     density = array_module(dy).exp(x * x * -0.5) * (1 / sqrt(2 * pi))
-    return dy * (F + x * density)
+    return dy * (Phi + x * density)
 
 
 @singledispatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_float
 from .windows import (
     Padding,
     Pair,
@@ -34,6 +34,8 @@ def conv2d_forward(
     """Slide O filters over the picture.
 
         y[n,oh,ow,o] = b[o] + sum_ijc x[n, oh*SH + i*DH, ow*SW + j*DW, c] w[i,j,c,o]
+
+    where x has its margins already, and the sum over c is over the channels of o's group.
 
     Written out, the windows are rows of a matrix, and the sum is one product of matrices.  With
     G groups, the channels and the filters are cut into G parts that don't see each other.
@@ -136,7 +138,8 @@ def column_sizes(
 
 
 def check_conv(x: Array, w: Array, b: Array | None, groups: int) -> None:
-    """Raise ValueError unless x, w and b fit together."""
+    """Raise ValueError unless x, w and b fit together, TypeError unless x is of floats."""
+    check_float(x, "conv2d")
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
             f"conv2d: expected x (N, H, W, C) and w (KH, KW, C/G, O), got {x.shape} and {w.shape}"

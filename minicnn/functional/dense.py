@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, check_float
 
 
 @singledispatch
@@ -17,6 +17,7 @@ def dense_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, An
     x: (N, I)  w: (I, O)  b: (O,) or None.  Returns y: (N, O).
     Raises ValueError where sizes don't fit.
     """
+    check_float(x, "dense")
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
         raise ValueError(f"dense: expected x (N, I) and w (I, O), got {x.shape} and {w.shape}")
     if b is not None and b.shape != w.shape[1:]:

@@ -14,7 +14,8 @@ def dropout_forward(x: Array, rate: float, rng: Any) -> tuple[Array, Any]:
 
         y = x * mask / (1 - rate)      mask = 1 with probability 1 - rate, else 0
 
-    The division keeps the expected value, so prediction needs no change ("inverted" dropout).
+    The division keeps the expected value, so prediction needs no change: "inverted" dropout (the
+    paper scales in prediction instead).
 
     x: any shape.  rate: in [0, 1).  rng: a random generator of the library of x.
     """

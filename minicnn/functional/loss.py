@@ -22,8 +22,9 @@ def softmax_cross_entropy_forward(
 
     t is 1 at the label and 0 elsewhere; label smoothing e makes it (1 - e) t + e/K (Szegedy et
     al. 2016, section 7).  a[n] is the weight of the label's class, 1 if none are given; the mean
-    is over N, not over the weights, as in Keras.  log p comes from the logits less their maximum,
-    so no exponential overflows and no logarithm meets a zero.
+    is over N and a[n] multiplies all of a picture's loss, as in Keras.  (PyTorch divides by the sum
+    of the weights, and weighs the smoothed part class by class.)  log p comes from the logits less
+    their maximum, so no exponential overflows and no logarithm meets a zero.
 
     logits: (N, K).  labels: (N,) integer class ids, or (N, K) target distributions (MixUp).
     class_weight: (K,).  Returns loss: shape (), in the dtype of logits.  Raises ValueError where
@@ -31,7 +32,7 @@ def softmax_cross_entropy_forward(
     """
     xp = array_module(logits)
     N, K = logits.shape
-    if labels.shape not in ((N,), (N, K)):
+    if labels.shape not in ((N,), (N, K)) or N == 0:
         raise ValueError(f"cross-entropy: labels are {labels.shape}, expected {(N,)} or {(N, K)}")
     if labels.ndim == 1:
         target = (labels[:, None] == xp.arange(K)).astype(logits.dtype)  # (N, K)
@@ -44,7 +45,8 @@ def softmax_cross_entropy_forward(
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (N, K)
     scale = weight * (1.0 / N)  # a number, or (N, 1)
-    loss = -(target * log_p * scale).sum()
+    # A class that isn't meant may be impossible: 0 times minus infinity shall be 0.
+    loss = -(xp.where(target != 0, log_p, 0.0) * target * scale).sum()
     return xp.asarray(loss), (log_p, target, scale)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_float
 from .windows import channel_sum
 
 
@@ -40,6 +40,7 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) ->
     x: (..., C), M >= 2.  gamma, beta: (C,).  Returns y in the shape of x and a cache whose first
     entries are mean and var, for the running statistics.
     """
+    check_float(x, "batchnorm")
     C = x.shape[-1]
     M = x.size // C
     if M < 2:

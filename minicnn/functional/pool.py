@@ -6,7 +6,7 @@ from functools import singledispatch
 from math import inf
 from typing import Any
 
-from ..backend import Array, Shape, array_module
+from ..backend import Array, Shape, array_module, check_float
 from .windows import Margins, Padding, Pair, crop, pad, pair, resolve_padding, shifted_views
 
 
@@ -25,6 +25,9 @@ def maxpool2d_forward(
     Raises ValueError for more than 256 taps and for margins as wide as the window.
     """
     xp = array_module(x)
+    KH, KW = pair(size)
+    if KH * KW > 256:
+        raise ValueError(f"max-pooling: {KH}x{KW} is {KH * KW} taps, at most 256 are possible")
     stride = size if stride is None else stride
     margins = pool_margins(x.shape, size, stride, padding)
     first, *others = shifted_views(pad(x, margins, -inf), size, stride)
@@ -68,6 +71,7 @@ def averagepool2d_forward(
 
     x: (N, H, W, C).  stride: that of ``size`` if None.  Returns y: (N, OH, OW, C).
     """
+    check_float(x, "average pooling")
     xp = array_module(x)
     stride = size if stride is None else stride
     margins = pool_margins(x.shape, size, stride, padding)
@@ -101,6 +105,7 @@ def globalaveragepool2d_forward(x: Array) -> tuple[Array, Any]:
 
     x: (N, H, W, C).  Returns y: (N, C).
     """
+    check_float(x, "global average pooling")
     return x.mean(axis=(1, 2)), x.shape
 
 
@@ -121,8 +126,6 @@ def pool_margins(x_shape: Shape, size: Pair, stride: Pair, padding: Padding) -> 
         raise ValueError(f"pooling: expected x (N, H, W, C), got {x_shape}")
     KH, KW = pair(size)
     margins = resolve_padding(padding, (x_shape[1], x_shape[2]), size, stride)
-    if KH * KW > 256:
-        raise ValueError(f"pooling: {KH}x{KW} is {KH * KW} taps, at most 256 are possible")
     if max(margins[0]) >= KH or max(margins[1]) >= KW:
         raise ValueError(
             f"pooling: margins {margins} hide a whole window of {KH}x{KW}; they must be smaller"

@@ -36,15 +36,15 @@ def momentum_update(
 
 
 @singledispatch
-def rmsprop_update(w: Array, dw: Array, s: Array, lr: float, rho: float, eps: float) -> None:
+def rmsprop_update(w: Array, dw: Array, v: Array, lr: float, rho: float, eps: float) -> None:
     """Divide each gradient by its usual size (Tieleman and Hinton 2012, lecture 6.5).
 
-    s <- rho s + (1 - rho) dw^2
-    w <- w - lr dw / (sqrt(s) + eps)
+    v <- rho v + (1 - rho) dw^2
+    w <- w - lr dw / (sqrt(v) + eps)
     """
-    s *= rho
-    s += dw * dw * (1 - rho)
-    w -= dw * lr / (array_module(w).sqrt(s) + eps)
+    v *= rho
+    v += dw * dw * (1 - rho)
+    w -= dw * lr / (array_module(w).sqrt(v) + eps)
 
 
 @singledispatch
@@ -52,7 +52,7 @@ def adam_update(
     w: Array,
     dw: Array,
     m: Array,
-    s: Array,
+    v: Array,
     t: int,
     lr: float,
     beta1: float,
@@ -61,17 +61,17 @@ def adam_update(
 ) -> None:
     """Step along the mean gradient, divided by its usual size (Kingma and Ba 2015, algorithm 1).
 
-        m <- beta1 m + (1 - beta1) dw             s <- beta2 s + (1 - beta2) dw^2
-        w <- w - lr (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + eps)
+        m <- beta1 m + (1 - beta1) dw             v <- beta2 v + (1 - beta2) dw^2
+        w <- w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    m and s start at zero and so are too small at first; the divisions by 1 - beta^t correct it.
+    m and v start at zero and so are too small at first; the divisions by 1 - beta^t correct it.
     t: the number of this step, 1 for the first.
     """
     m *= beta1
     m += dw * (1 - beta1)
-    s *= beta2
-    s += dw * dw * (1 - beta2)
-    root = array_module(w).sqrt(s * (1 / (1 - beta2**t)))
+    v *= beta2
+    v += dw * dw * (1 - beta2)
+    root = array_module(w).sqrt(v * (1 / (1 - beta2**t)))
     w -= m * (lr / (1 - beta1**t)) / (root + eps)
 
 

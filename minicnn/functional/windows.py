@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil
-from typing import TypeAlias
+from numbers import Integral
+from typing import Any, TypeAlias
 
 from ..backend import Array, array_module
 
@@ -22,9 +23,9 @@ COLUMN_BYTES = 2 << 20
 """Columns are made in parts of about this size: memory stays bounded, and a part stays in cache."""
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: Any) -> bool:
     """Whether ``value`` is an integer (and not True or False)."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def pair(value: Pair, what: str = "size") -> tuple[int, int]:
@@ -32,7 +33,7 @@ def pair(value: Pair, what: str = "size") -> tuple[int, int]:
     two = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(two) != 2 or not all(is_whole(v) and v >= 1 for v in two):
         raise ValueError(f"{what} {value!r}: expected an integer >= 1 or a pair of them")
-    return two[0], two[1]
+    return int(two[0]), int(two[1])
 
 
 def out_size(size: int, taps: int, stride: int = 1, dilation: int = 1) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from ..backend import Array
 from ..functional import activation as f
@@ -27,6 +28,11 @@ class LeakyReLU(Layer):
 
     negative_slope: float = 0.3
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.negative_slope, Real):
+            raise ValueError(f"LeakyReLU: negative_slope {self.negative_slope!r}: not a number")
+        self.negative_slope = float(self.negative_slope)
+
     def forward(self, x: Array, training: bool = False) -> Array:
         y, self.cache = f.leaky_relu_forward(x, self.negative_slope)
         return y
@@ -37,7 +43,7 @@ class LeakyReLU(Layer):
 
 @dataclass(eq=False, repr=False)
 class GELU(Layer):
-    """y = x F(x), F the distribution function of the standard normal; exact, by erf."""
+    """y = x Phi(x), Phi the distribution function of the standard normal; exact, by erf."""
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y, self.cache = f.gelu_forward(x)

@@ -16,6 +16,8 @@ With parameters, or where the output has another shape than the input, it also h
 
 from __future__ import annotations
 
+import inspect
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -24,6 +26,7 @@ import numpy as np
 
 from ..backend import Array, Device, Shape, to_numpy
 from ..functional.windows import is_whole
+from ..initializers import get
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
 
@@ -36,7 +39,16 @@ def count(value: int, what: str) -> int:
     """Return ``value`` if it is an integer >= 1; else raise ValueError."""
     if not is_whole(value) or value < 1:
         raise ValueError(f"{what} {value!r}: expected an integer >= 1")
-    return value
+    return int(value)
+
+
+def check_options(layer: Any) -> None:
+    """Check the options that Conv2D and Dense share; raise ValueError for a wrong one."""
+    get(layer.kernel_initializer), get(layer.bias_initializer)
+    if not isinstance(layer.kernel_regularizer, Penalty | None):
+        raise ValueError(
+            f"kernel_regularizer {layer.kernel_regularizer!r}: expected L1(...) or L2(...)"
+        )
 
 
 class Built:
@@ -57,6 +69,8 @@ class Built:
     """Its own source of random numbers, where it needs one."""
     cache: Any = None
     """What forward left for backward."""
+    root: weakref.ref[Any] | None = None
+    """The model that it is built into."""
 
     w: Array
     b: Array
@@ -109,6 +123,10 @@ class Layer(Built):
 
     def declare(self, name: str, shape: Shape, initializer: str = "zeros", **options: Any) -> None:
         """Ask for a parameter ``name`` and its gradient ``d<name>``; see `Declaration`."""
+        if hasattr(type(self), name) or name in (f.name for f in fields(self)):
+            raise ValueError(
+                f"{self.path}: a parameter can't be called {name!r}: the layer has one"
+            )
         self.declared[name] = Declaration(shape, initializer, **options)
 
     def keep(self, name: str, value: np.ndarray) -> None:
@@ -152,11 +170,19 @@ class Layer(Built):
 
         A layer with random numbers also makes its ``stream`` here.
         """
+        self.attach(params)
+        for name, value in self.buffers.items():
+            self.buffers[name] = device.asarray(np.array(to_numpy(value), dtype))
+
+    def attach(self, params: Parameters) -> None:
+        """Make each declared parameter, and its gradient, an attribute: views of the buffers."""
         for name in self.declared:
             setattr(self, name, params[f"{self.path}/{name}"])
             setattr(self, f"d{name}", params.grads[f"{self.path}/{name}"])
-        for name, value in self.buffers.items():
-            self.buffers[name] = device.asarray(np.array(to_numpy(value), dtype))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of copies and pickles what belongs to one model or to one forward."""
+        return self.__dict__ | {"root": None, "cache": None}
 
     def walk(self) -> Iterator[Layer]:
         """Yield this layer and all inside it, in order of declaration."""
@@ -171,16 +197,28 @@ class Layer(Built):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, as JSON can hold them, with the layer's type."""
+        """Return the constructor's arguments, as JSON can hold them, with the layer's type.
+
+        Raises TypeError for a class whose arguments aren't fields: they would be lost.
+        """
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        return {
-            "type": type(self).__name__,
-            **{
-                k: asdict(v) if isinstance(v, Penalty) else v
-                for k, v in options.items()
-                if v is not None
-            },
-        }
+        lost = [name for name in inspect.signature(type(self)).parameters if name not in options]
+        if lost:
+            raise TypeError(
+                f"{type(self).__name__} can't be saved: its arguments ({', '.join(lost)}) aren't "
+                "fields. Make it a @dataclass(eq=False, repr=False), or give it its own config()"
+            )
+        given = {name: plain(value) for name, value in options.items() if value is not None}
+        return {"type": type(self).__name__, **given}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: NumPy's numbers become Python's."""
+    if isinstance(value, Penalty):
+        return asdict(value)
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def join(path: str, name: str) -> str:

@@ -27,16 +27,16 @@ class Residual(Layer):
     shortcut: Layer | list[Layer] | None = None
 
     def __post_init__(self) -> None:
-        self.way = as_layer(self.body)
-        self.way_round = None if self.shortcut is None else as_layer(self.shortcut)
+        self.main = as_layer(self.body)
+        self.side = None if self.shortcut is None else as_layer(self.shortcut)
 
     def children(self) -> list[tuple[str, Layer]]:
-        pairs = [("body", self.way), ("shortcut", self.way_round)]
+        pairs = [("body", self.main), ("shortcut", self.side)]
         return [(name, layer) for name, layer in pairs if layer is not None]
 
     def resolve(self, input_shape: Shape) -> Shape:
         shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
-        if self.way_round is None:
+        if self.side is None:
             shapes.append(input_shape)
         if shapes[0] != shapes[1]:
             raise self.refuse(
@@ -47,15 +47,15 @@ class Residual(Layer):
         return shapes[0]
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        around = x if self.way_round is None else self.way_round.forward(x, training)
-        return self.way.forward(x, training) + around
+        around = x if self.side is None else self.side.forward(x, training)
+        return self.main.forward(x, training) + around
 
     def infer(self, x: Array) -> Array:
-        return self.way.infer(x) + (x if self.way_round is None else self.way_round.infer(x))
+        return self.main.infer(x) + (x if self.side is None else self.side.infer(x))
 
     def backward(self, dy: Array) -> Array:
-        around = dy if self.way_round is None else self.way_round.backward(dy)
-        return self.way.backward(dy) + around
+        around = dy if self.side is None else self.side.backward(dy)
+        return self.main.backward(dy) + around
 
     def config(self) -> dict[str, Any]:
         return super().config() | {name: layer.config() for name, layer in self.children()}
@@ -72,12 +72,12 @@ class Concat(Layer):
     branches: list[Layer | list[Layer]]
 
     def __post_init__(self) -> None:
-        self.ways = [as_layer(branch) for branch in self.branches]
-        if not self.ways:
-            raise ValueError("Concat: expected at least one branch")
+        if not isinstance(self.branches, tuple | list) or not self.branches:
+            raise ValueError("Concat: expected a list of branches, each a layer or a list of them")
+        self.parts = [as_layer(branch) for branch in self.branches]
 
     def children(self) -> list[tuple[str, Layer]]:
-        return [(f"branch_{i}", way) for i, way in enumerate(self.ways, start=1)]
+        return [(f"branch_{i}", part) for i, part in enumerate(self.parts, start=1)]
 
     def resolve(self, input_shape: Shape) -> Shape:
         shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
@@ -88,20 +88,20 @@ class Concat(Layer):
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        return array_module(x).concatenate([a.forward(x, training) for a in self.ways], axis=-1)
+        return array_module(x).concatenate([a.forward(x, training) for a in self.parts], axis=-1)
 
     def infer(self, x: Array) -> Array:
-        return array_module(x).concatenate([a.infer(x) for a in self.ways], axis=-1)
+        return array_module(x).concatenate([a.infer(x) for a in self.parts], axis=-1)
 
     def backward(self, dy: Array) -> Array:
         dx, end = 0, 0
-        for way in self.ways:
-            start, end = end, end + way.output_shape[-1]
-            dx = dx + way.backward(dy[..., start:end])
+        for part in self.parts:
+            start, end = end, end + part.output_shape[-1]
+            dx = dx + part.backward(dy[..., start:end])
         return dx
 
     def config(self) -> dict[str, Any]:
-        return super().config() | {"branches": [way.config() for way in self.ways]}
+        return super().config() | {"branches": [part.config() for part in self.parts]}
 
 
 def as_layer(layers: Layer | Sequence[Layer]) -> Layer:

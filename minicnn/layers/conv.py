@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import prod
 
 from ..backend import Array, Shape
 from ..functional.conv import conv2d_backward, conv2d_forward
 from ..functional.windows import Padding, Pair, out_size, pair, resolve_padding
-from ..initializers import get
 from ..params import Penalty
-from .base import Layer, count
+from .base import Layer, check_options, count
 
 
 @dataclass(eq=False, repr=False)
@@ -27,6 +26,7 @@ class Conv2D(Layer):
     kernel_size: Pair
     strides: Pair = 1
     padding: Padding = "valid"
+    _: KW_ONLY
     dilation_rate: Pair = 1
     groups: int = 1
     use_bias: bool = True
@@ -35,12 +35,12 @@ class Conv2D(Layer):
     kernel_regularizer: Penalty | None = None
 
     def __post_init__(self) -> None:
-        count(self.filters, "Conv2D: filters")
-        count(self.groups, "Conv2D: groups")
+        self.filters = count(self.filters, "Conv2D: filters")
+        self.groups = count(self.groups, "Conv2D: groups")
         size = pair(self.kernel_size, "Conv2D: kernel_size")
         strides, dilation = pair(self.strides, "strides"), pair(self.dilation_rate, "dilation_rate")
         resolve_padding(self.padding, (1, 1), size, strides, dilation)
-        get(self.kernel_initializer), get(self.bias_initializer)
+        check_options(self)
         if self.filters % self.groups:
             raise ValueError(f"{self}: filters must be a multiple of groups")
 

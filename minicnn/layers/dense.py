@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import prod
 
 from ..backend import Array, Shape
 from ..functional.dense import dense_backward, dense_forward
-from ..initializers import get
 from ..params import Penalty
-from .base import Layer, count
+from .base import Layer, check_options, count
 
 
 @dataclass(eq=False, repr=False)
@@ -20,14 +19,15 @@ class Dense(Layer):
     """
 
     units: int
+    _: KW_ONLY
     use_bias: bool = True
     kernel_initializer: str = "glorot_uniform"
     bias_initializer: str = "zeros"
     kernel_regularizer: Penalty | None = None
 
     def __post_init__(self) -> None:
-        count(self.units, "Dense: units")
-        get(self.kernel_initializer), get(self.bias_initializer)
+        self.units = count(self.units, "Dense: units")
+        check_options(self)
 
     def resolve(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Shape
+from ..backend import Array, Shape, array_module
 from ..functional.norm import (
     batchnorm_backward,
     batchnorm_forward,
@@ -38,8 +38,10 @@ class Normalize(Layer):
     scale: float = 1 / 255
 
     def __post_init__(self) -> None:
-        if not np.all(np.asarray(self.std) > 0):
-            raise ValueError(f"Normalize: std {self.std}: expected numbers > 0")
+        self.mean, self.std = numbers(self.mean, "mean"), numbers(self.std, "std")
+        self.scale = float(self.scale)
+        if not np.all(np.asarray(self.std) > 0) or not self.scale > 0:
+            raise ValueError(f"{self}: expected std > 0 and scale > 0")
 
     @classmethod
     def of(cls, x: np.ndarray, scale: float = 1 / 255) -> Normalize:
@@ -65,6 +67,17 @@ class Normalize(Layer):
 
     def backward(self, dy: Array) -> Array:
         return normalize_backward(dy, self.take_cache())
+
+
+def numbers(value: Any, name: str) -> float | tuple[float, ...]:
+    """Return one number or a tuple of them, as Python's; raise ValueError for anything else."""
+    try:
+        array = np.asarray(value, dtype="float64")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Normalize: {name} {value!r}: expected numbers") from error
+    if array.ndim > 1 or not np.isfinite(array).all():
+        raise ValueError(f"Normalize: {name} {value!r}: expected a number, or one per channel")
+    return tuple(array.tolist()) if array.ndim else float(array)
 
 
 @dataclass(eq=False, repr=False)
@@ -102,8 +115,9 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         mean, var = self.buffers["running_mean"], self.buffers["running_var"]
-        gamma = self.gamma if self.scale else mean * 0 + 1
-        beta = self.beta if self.center else mean * 0
+        xp = array_module(x)
+        gamma = self.gamma if self.scale else xp.ones_like(mean)
+        beta = self.beta if self.center else xp.zeros_like(mean)
         if not training:
             y, cache = batchnorm_inference_forward(x, gamma, beta, mean, var, self.eps)
             self.cache = batchnorm_inference_backward, cache
@@ -114,12 +128,17 @@ class BatchNorm(Layer):
         return y
 
     def follow(self, cache: Any, M: int) -> None:
-        """Move the running statistics towards those of a batch of M values a channel."""
+        """Move the running statistics towards those of a batch of M values a channel.
+
+        What isn't finite is left out: one bad batch shall not spoil all that comes after.
+        """
         batch_mean, batch_var = cache[:2]
+        xp = array_module(batch_mean)
         for running, batch in (
             (self.buffers["running_mean"], batch_mean),
             (self.buffers["running_var"], batch_var * (M / (M - 1))),
         ):
+            batch = xp.where(xp.isfinite(batch), batch, running)
             running *= self.momentum
             running += batch * (1 - self.momentum)
 

@@ -67,8 +67,8 @@ def from_config(config: Mapping[str, Any], own: Mapping[str, type[Layer]] | None
             options[key] = as_tuple(value)
     kind = known[config["type"]]
     try:
-        if kind is Sequential:
-            return Sequential(*options.pop("layers"), **options)
+        if issubclass(kind, Sequential):
+            return kind(*options.pop("layers"), **options)
         return kind(**options)
     except TypeError as error:
         raise ValueError(f"layer {config['type']}: {error}") from error

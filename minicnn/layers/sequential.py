@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,13 @@ class Sequential(Layer):
                 f"{layer} stands in the model twice. A layer keeps what its own backward needs, so "
                 "each place needs an object of its own: make a second one"
             )
+        for layer in self.walk():
+            owner = None if layer.root is None else layer.root()
+            if owner is not None and owner is not self:
+                raise ValueError(
+                    f"{layer} is part of another model, which would lose it: give this one a layer "
+                    "of its own, or copy.deepcopy(layer)"
+                )
         self.connect(shape, "")
 
     def allocate(
@@ -93,6 +101,15 @@ class Sequential(Layer):
         self.params = Parameters(self.declarations(), rng, self.device, self.dtype)
         for layer in self.walk():
             layer.bind(self.params, self.device, self.dtype, seed)
+            layer.root = weakref.ref(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """After copying or unpickling: let the layers' parameters be views of the buffers again."""
+        self.__dict__.update(state)
+        if "params" in state:
+            for layer in self.walk():
+                layer.attach(self.params)
+                layer.root = weakref.ref(self)
 
     def declarations(self) -> dict[str, Declaration]:
         """Return what all layers ask for, by full name, in order."""
@@ -202,11 +219,13 @@ class Sequential(Layer):
 
     def config(self) -> dict[str, Any]:
         named = {"name": self.name} if self.name else {}
-        return {"type": "Sequential", "layers": [a.config() for a in self.layers], **named}
+        return {"type": type(self).__name__, "layers": [a.config() for a in self.layers], **named}
 
     def check_built(self) -> None:
         """Raise RuntimeError if shapes and parameters aren't there yet."""
-        if not self.path and not self.built:
+        if self.path and not self.built:
+            raise RuntimeError(f"{self.path} is a part of a model: use the whole one")
+        if not self.built:
             raise RuntimeError("the model isn't built: call model.build(input_shape) first")
 
     def check_input(self, x: Array) -> Array:
