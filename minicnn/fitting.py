@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from .data.batches import Augment, Batches, stratified_split
-from .functional.windows import is_whole
 from .layers import BatchNorm, Sequential
 from .losses import Loss
 from .optim import Optimizer
+from .options import whole
 from .progress import check_show
 from .run import Epoch, Run
 from .streams import Stream
-from .train import CROSS_ENTROPY, check_pictures, evaluate, train_step
+from .train import CROSS_ENTROPY, check_pictures, check_use, evaluate, train_step
 
 
 def fit(
@@ -59,20 +59,28 @@ def fit(
 
     Raises ValueError for labels, shapes and sizes that don't fit, before anything is trained.
     """
+    if y is None:
+        raise TypeError("y None: expected labels, (N,) class ids")
+    check_use(model, loss, optimizer if optimizer is not None else "none")
     check_pictures(model, x, y)
-    if not is_whole(epochs) or epochs < 1:
-        raise ValueError(f"epochs {epochs!r}: expected an integer >= 1")
+    whole(epochs, "epochs")
     check_show(progress)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer {optimizer!r}: expected one such as Adam(1e-3)")
+    if not isinstance(augment, tuple | list) or not all(
+        callable(vary) and not isinstance(vary, type) for vary in augment
+    ):
+        raise TypeError(f"augment {augment!r}: expected a list such as [RandomFlip()]")
+    if not isinstance(checkpoint, str | os.PathLike | None):
+        raise TypeError(f"checkpoint {checkpoint!r}: expected the path of a folder")
     streams = {use: Stream(seed, use) for use in ("validation", "shuffle", "augmentation")}
     rows: np.ndarray | None = None
     held: tuple[Any, Any, np.ndarray | None] | None = None
     if isinstance(validation, tuple | list):
+        if len(validation) != 2 or any(getattr(v, "shape", None) is None for v in validation):
+            raise ValueError("validation: expected a share, or a pair of arrays (x, y)")
         x_held, y_held = validation
         check_pictures(model, x_held, y_held)
         held = (x_held, y_held, None)
-    elif validation:
+    elif validation is not None and validation != 0:
         rows, held_rows = stratified_split(y, validation, streams["validation"])
         held = (x, y, held_rows)
     batches = Batches(

@@ -106,6 +106,6 @@ INITIALIZERS: dict[str, Initializer] = {
 
 def get(name: str) -> Initializer:
     """Return the initializer called ``name``; raises ValueError that lists the names."""
-    if name not in INITIALIZERS:
+    if not isinstance(name, str) or name not in INITIALIZERS:
         raise ValueError(f"initializer {name!r}: expected one of {', '.join(INITIALIZERS)}")
     return INITIALIZERS[name]

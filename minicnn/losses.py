@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
-from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +15,7 @@ from .functional.loss import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
+from .options import number
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
@@ -33,15 +32,17 @@ class CrossEntropy:
     class_weight: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing {self.label_smoothing!r}: expected 0 <= e < 1")
-        if self.class_weight is not None:
-            weights = np.asarray(self.class_weight, dtype=object).reshape(-1)
-            if not all(isinstance(w, Real) and 0 <= w < inf for w in weights):
-                raise ValueError(
-                    f"class_weight {self.class_weight!r}: expected a number >= 0 for each class, in "
-                    "order"
-                )
+        number(self.label_smoothing, "label_smoothing", least=0, below=1)
+        if self.class_weight is None:
+            return
+        if isinstance(self.class_weight, str | dict) or np.ndim(self.class_weight) != 1:
+            raise ValueError(
+                f"class_weight {self.class_weight!r}: expected a list, a number for each class"
+            )
+        if len(self.class_weight) == 0:
+            raise ValueError("class_weight []: expected a number for each class")
+        for weight in self.class_weight:
+            number(weight, "class_weight", least=0)
 
     def __call__(self, logits: Array, labels: Array) -> tuple[Array, Array]:
         """Return the loss, shape (), and its gradient, (N, K)."""
@@ -65,8 +66,8 @@ class MeanSquaredError:
     def __call__(self, logits: Array, labels: Array) -> tuple[Array, Array]:
         """Return the loss, shape (), and its gradient, (N, K)."""
         xp = array_module(logits)
+        check_labels(labels, *logits.shape)
         if labels.ndim == 1:
-            check_labels(labels, *logits.shape)
             labels = labels[:, None] == xp.arange(logits.shape[1])
         loss, cache = mean_squared_error_forward(logits, labels.astype(logits.dtype))
         return loss, mean_squared_error_backward(xp.ones_like(loss), cache)
@@ -79,6 +80,8 @@ def check_labels(labels: Array, N: int, K: int) -> None:
     `fit` and `evaluate` have asked it before the labels went there.
     """
     if labels.shape == (N, K) and labels.dtype.kind == "f":
+        if array_module(labels) is np and not np.isfinite(labels).all():
+            raise ValueError("labels: expected distributions, got values that aren't finite")
         return
     if labels.shape != (N,) or labels.dtype.kind not in "iu":
         hint = "; take labels[:, 0]" if labels.shape == (N, 1) else ""

@@ -10,17 +10,23 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, ClassVar
 
 from .backend import Array, array_module
 from .functional import update
+from .options import number
 from .params import Parameters
 from .schedule import Schedule
 
 
+class Owned:
+    """What belongs to somebody: ``owner`` are the parameters that a memory is of."""
+
+    owner: weakref.ref[Parameters] | None = None
+
+
 @dataclass(eq=False)
-class Optimizer:
+class Optimizer(Owned):
     """The base of all optimizers.
 
     lr: a number, or a schedule (`schedule`).  weight_decay: adds weight_decay * w to the gradient,
@@ -43,19 +49,17 @@ class Optimizer:
     memory: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
     """Flat arrays in the shape of the parameters, by name: the rule's, and "average"."""
 
-    owner: weakref.ref[Parameters] | None = field(default=None, init=False, repr=False)
-    """The parameters that the memory is of."""
-
     arrays: ClassVar[tuple[str, ...]] = ()
     """The names of what the rule remembers."""
 
     def __post_init__(self) -> None:
-        check(self.lr if not callable(self.lr) else 0.0, "lr")
-        check(self.weight_decay, "weight_decay")
-        if self.global_clipnorm is not None and not self.global_clipnorm > 0:
-            raise ValueError(f"global_clipnorm {self.global_clipnorm!r}: expected a number > 0")
+        if not callable(self.lr):
+            number(self.lr, "lr", least=0)
+        number(self.weight_decay, "weight_decay", least=0)
+        if self.global_clipnorm is not None:
+            number(self.global_clipnorm, "global_clipnorm", above=0)
         if self.ema_decay is not None:
-            check(self.ema_decay, "ema_decay", below=1.0)
+            number(self.ema_decay, "ema_decay", least=0, below=1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out of copies and pickles whose memory it is: a copy is for a copy of the model."""
@@ -83,8 +87,8 @@ class Optimizer:
         """Make the rule's memory at the first step; later, check that it is of these parameters."""
         if self.owner is not None and self.owner() is not params:
             raise ValueError(
-                f"{type(self).__name__}: it has memories of other parameters, of another model or of "
-                "this one before it was built anew. One optimizer goes with one model: make a new one"
+                f"{type(self).__name__}: its memory is of other parameters, of another model or of "
+                "this one before it was built anew. One optimizer goes with one model: make another"
             )
         self.owner = weakref.ref(params)
         if not self.memory:
@@ -142,7 +146,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.momentum, "momentum", below=1.0)
+        number(self.momentum, "momentum", least=0, below=1)
         self.arrays = ("v",) if self.momentum else ()  # type: ignore[misc]
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov looks ahead along the momentum, which is 0")
@@ -166,8 +170,8 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.rho, "rho", below=1.0)
-        above_zero(self.eps, "eps")
+        number(self.rho, "rho", least=0, below=1)
+        number(self.eps, "eps", above=0)
 
     def update(self, params: Parameters, dw: Array, lr: float) -> None:
         update.rmsprop_update(params.data, dw, self.memory["v"], lr, self.rho, self.eps)
@@ -188,9 +192,9 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.beta1, "beta1", below=1.0)
-        check(self.beta2, "beta2", below=1.0)
-        above_zero(self.eps, "eps")
+        number(self.beta1, "beta1", least=0, below=1)
+        number(self.beta2, "beta2", least=0, below=1)
+        number(self.eps, "eps", above=0)
 
     def update(self, params: Parameters, dw: Array, lr: float) -> None:
         m, v = self.memory["m"], self.memory["v"]
@@ -209,17 +213,3 @@ class AdamW(Adam):
     def update(self, params: Parameters, dw: Array, lr: float) -> None:
         update.decay_update(params.data[self.decayed(params)], lr * self.weight_decay)
         super().update(params, dw, lr)
-
-
-def check(value: Any, name: str, below: float = float("inf")) -> None:
-    """Raise ValueError unless 0 <= value < below."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < below:
-        limit = "" if below == float("inf") else f" and < {below:g}"
-        raise ValueError(f"{name} {value!r}: expected a number >= 0{limit}")
-
-
-def above_zero(value: Any, name: str) -> None:
-    """Raise ValueError unless value > 0."""
-    check(value, name)
-    if not value > 0:
-        raise ValueError(f"{name} {value!r}: expected a number > 0")

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import initializers
 from .backend import Array, Device, Shape
+from .options import number
 
 ALIGNMENT = 128  # bytes; every view begins a multiple of them after the first
 
@@ -28,8 +29,8 @@ class Penalty:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.l1 < 0 or self.l2 < 0:
-            raise ValueError(f"{self}: penalties are >= 0")
+        object.__setattr__(self, "l1", number(self.l1, "L1 strength", least=0))
+        object.__setattr__(self, "l2", number(self.l2, "L2 strength", least=0))
 
 
 def L1(strength: float) -> Penalty:

@@ -14,23 +14,28 @@ from dataclasses import dataclass, field
 from math import cos, inf, pi
 from typing import TypeAlias
 
+from .options import number, whole
+
 Schedule: TypeAlias = Callable[[int], float]
 
 
 def constant(lr: float) -> Schedule:
     """Keep ``lr``."""
+    lr = number(lr, "lr", least=0)
     return lambda step: lr
 
 
 def step_decay(lr: float, every: int, factor: float = 0.1) -> Schedule:
     """Multiply by ``factor`` after ``every`` steps, and again."""
-    positive(every=every, factor=factor)
+    lr, factor = number(lr, "lr", least=0), number(factor, "factor", above=0)
+    every = whole(every, "every")
     return lambda step: lr * factor ** (step // every)
 
 
 def exponential(lr: float, every: int, factor: float) -> Schedule:
     """Fall smoothly, by ``factor`` in ``every`` steps."""
-    positive(every=every, factor=factor)
+    lr, factor = number(lr, "lr", least=0), number(factor, "factor", above=0)
+    every = whole(every, "every")
     return lambda step: lr * factor ** (step / every)
 
 
@@ -40,8 +45,9 @@ def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> Schedu
     steps: of the whole run; afterwards it stays at ``final``.  (Loshchilov and Hutter 2017, eq.
     5, without restarts; warm-up: Goyal et al. 2017, section 2.2.)
     """
-    positive(steps=steps)
-    if not 0 <= warmup < steps:
+    lr, final = number(lr, "lr", least=0), number(final, "final", least=0)
+    steps, warmup = whole(steps, "steps"), whole(warmup, "warmup", least=0)
+    if warmup >= steps:
         raise ValueError(f"warmup {warmup}: expected 0 <= warmup < steps ({steps})")
 
     def schedule(step: int) -> float:
@@ -61,9 +67,9 @@ def one_cycle(
     peak / start / final at the last one (Smith and Topin 2018, in the form and with the defaults
     that PyTorch's OneCycleLR gave it).
     """
-    positive(steps=steps, start=start, final=final)
-    if not 0 < rise < 1:
-        raise ValueError(f"rise {rise}: expected a share between 0 and 1")
+    steps, peak = whole(steps, "steps"), number(peak, "peak", least=0)
+    start, final = number(start, "start", above=0), number(final, "final", above=0)
+    rise = number(rise, "rise", above=0, below=1)
     top, last = rise * steps - 1, steps - 1
 
     def schedule(step: int) -> float:
@@ -77,13 +83,6 @@ def one_cycle(
 def descend(begin: float, end: float, share: float) -> float:
     """Go from ``begin`` to ``end`` along half a cosine; ``share`` of the way, 1 at most."""
     return end + (begin - end) * (1 + cos(pi * min(share, 1.0))) / 2
-
-
-def positive(**values: float) -> None:
-    """Raise ValueError for the first value that isn't above 0."""
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} {value!r}: expected a number > 0")
 
 
 @dataclass
@@ -103,9 +102,11 @@ class ReduceOnPlateau:
     waited: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        positive(lr=self.lr, factor=self.factor)
-        if self.factor >= 1:
-            raise ValueError(f"factor {self.factor}: expected one below 1")
+        self.lr = number(self.lr, "lr", above=0)
+        number(self.factor, "factor", above=0, below=1)
+        whole(self.patience, "patience", least=0)
+        number(self.threshold, "threshold", least=0)
+        number(self.minimum, "minimum", least=0)
 
     def __call__(self, step: int) -> float:
         return self.lr

@@ -9,14 +9,14 @@ import numpy as np
 
 from .backend import Array, to_numpy
 from .data.batches import Batches
-from .diagnosis import check_loss
+from .diagnosis import NotFinite, check_loss
 from .functional.activation import softmax_forward
 from .functional.loss import penalty_backward, penalty_forward
-from .functional.windows import is_whole
 from .layers import Normalize, Sequential, Softmax
 from .losses import CrossEntropy, Loss, check_labels
 from .metrics import Meter
 from .optim import Optimizer
+from .options import whole
 
 CROSS_ENTROPY = CrossEntropy()
 
@@ -36,12 +36,16 @@ def backpropagate(
     """
     logits = model.forward(x, training=True)
     value, dlogits = loss(logits, labels)
+    charged = [
+        (name, *penalty_forward(model.params[name], penalty.l1, penalty.l2))
+        for name, penalty in model.params.penalized
+    ]
+    for _, extra, _ in charged:
+        value = value + extra
     if check is not None:
         check(value)
     model.backward_params(dlogits)
-    for name, penalty in model.params.penalized:
-        extra, cache = penalty_forward(model.params[name], penalty.l1, penalty.l2)
-        value = value + extra
+    for name, extra, cache in charged:
         model.grads[name][...] += penalty_backward(model.device.xp.ones_like(extra), cache)
     return value, logits
 
@@ -62,18 +66,38 @@ def train_step(
     as they are, when the loss isn't a finite number; on a GPU that is left to `Run`, which asks
     now and then.  Nothing here waits for a GPU: reading the loss does.
     """
-    model.check_built()
+    check_use(model, loss, optimizer if optimizer is not None else "none")
     check_prepared(model, x)
-    x, labels = model.device.asarray(x), model.device.asarray(labels)
-
-    def check(value: Array) -> None:
-        check_loss(model, x, value, optimizer.current_lr, optimizer.steps)
-
-    value, logits = backpropagate(model, x, labels, loss, check if check_finite else None)
+    try:
+        x, labels = model.device.asarray(x), model.device.asarray(labels)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"x or labels can't be made an array: {error}") from error
+    value, logits = backpropagate(
+        model, x, labels, loss, checker(model, optimizer, x) if check_finite else None
+    )
     optimizer.step(model.params)
     if meter is not None:
         meter.add(value, logits, labels)
     return value
+
+
+def checker(model: Sequential, optimizer: Optimizer, x: Array) -> Callable[[Array], None]:
+    """Return what looks at the loss of a batch x before anything is changed by it.
+
+    Forward has moved BatchNorm's running statistics by then: they are put back.
+    """
+    on_cpu = model.device.kind == "cpu"
+    state = {name: array.copy() for name, array in model.state.items()} if on_cpu else {}
+
+    def check(value: Array) -> None:
+        try:
+            check_loss(model, x, value, optimizer.current_lr, optimizer.steps)
+        except NotFinite:
+            for name, array in state.items():
+                model.state[name][...] = array
+            raise
+
+    return check
 
 
 def evaluate(
@@ -89,6 +113,7 @@ def evaluate(
     indices: the rows to take, all if None.  The loss includes the model's penalties, as in
     training.  Nothing is kept for a backward pass.
     """
+    check_use(model, loss)
     check_pictures(model, x, y)
     meter = Meter()
     for x_part, y_part in Batches(x, y, batch_size, indices=indices):
@@ -108,8 +133,7 @@ def predict(model: Sequential, x: np.ndarray, batch_size: int = 256) -> np.ndarr
     x: (N,) + model.input_shape.  It is taken in batches, whatever its length.
     """
     check_pictures(model, x)
-    if not is_whole(batch_size) or batch_size < 1:
-        raise ValueError(f"batch_size {batch_size!r}: expected an integer >= 1")
+    whole(batch_size, "batch_size")
     parts = []
     for start in range(0, len(x), batch_size):
         y = model.infer(model.device.asarray(x[start : start + batch_size]))
@@ -121,15 +145,15 @@ def predict(model: Sequential, x: np.ndarray, batch_size: int = 256) -> np.ndarr
 
 def check_pictures(model: Sequential, x: Any, y: Any = None) -> None:
     """Raise an error that says what is wrong with pictures x or labels y for this model."""
-    model.check_built()
+    check_use(model)
     model.check_shape(x)
     check_prepared(model, x)
     if y is None:
         return
     if len(model.output_shape) != 1 or isinstance(model.last_leaf(), Softmax):
         raise ValueError(
-            f"the model ends in {model.last_leaf()} with outputs of shape {model.output_shape}, but the "
-            "loss wants logits, (N, classes): end it with Dense(classes), and leave Softmax out"
+            f"the model ends in {model.last_leaf()}, with outputs of shape {model.output_shape}; "
+            "the loss wants logits, (N, classes): end it with Dense(classes), and leave Softmax out"
         )
     check_labels(to_numpy(y), len(x), *model.output_shape)
 
@@ -142,3 +166,14 @@ def check_prepared(model: Sequential, x: Any) -> None:
             f"{getattr(x, 'dtype', type(x).__name__)}. Floats from 0 to 1 become such by "
             "(x * 255).round().astype('uint8')"
         )
+
+
+def check_use(model: Any, loss: Any = CROSS_ENTROPY, optimizer: Any = None) -> None:
+    """Raise TypeError unless these are a built model, a loss, and an optimizer if there is one."""
+    if not isinstance(model, Sequential):
+        raise TypeError(f"model {model!r}: expected a built Sequential")
+    model.check_built()
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(f"loss {loss!r}: expected one such as CrossEntropy()")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer {optimizer!r}: expected one such as Adam(1e-3)")

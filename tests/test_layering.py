@@ -17,7 +17,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 # From the ground up.  A file imports from lower floors, or from its own folder; a file or folder
 # that isn't named here stands on the floor of the extras.
 FLOORS = [
-    {"backend", "streams", "files", "signals", "parallel"},
+    {"backend", "streams", "files", "signals", "options", "parallel"},
     {"functional", "initializers", "schedule"},
     {"params"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},
@@ -33,7 +33,7 @@ FLOORS = [
 EXTRAS = 9
 
 # What a folder may import, where the floors alone would allow more.
-ONLY = {"functional": {"backend", "functional"}}
+ONLY = {"functional": {"backend", "options", "functional"}}
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
 

@@ -96,13 +96,13 @@ def test_cross_entropy_refuses_targets(labels, text):
 
 
 def test_mean_squared_error_refuses_targets():
-    with pytest.raises(ValueError, match=r"y is \(4, 3\), but the target is \(4, 1\)"):
+    with pytest.raises(ValueError, match="take labels"):
         mc.MeanSquaredError()(LOGITS, LABELS[:, None])
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, 2])
 def test_label_smoothing_is_a_share(value):
-    with pytest.raises(ValueError, match=r"label_smoothing .*: expected 0 <= e < 1"):
+    with pytest.raises(ValueError, match=r"label_smoothing .*: expected a number >= 0 and < 1"):
         mc.CrossEntropy(value)
 
 

@@ -127,3 +127,9 @@ def test_meter_adds_in_float64():
     for _ in range(1000):
         meter.add(loss, np.eye(2)[[0]], np.array([0]))
     assert meter.loss == pytest.approx(float(loss), rel=1e-12)
+
+
+def test_top_k_breaks_ties_as_argmax_does():
+    scores = np.zeros((10, 10))
+    assert mc.metrics.top_k_accuracy(np.arange(10), scores, 1) == 0.1
+    assert mc.metrics.top_k_accuracy(np.arange(10), scores, 5) == 0.5

@@ -214,7 +214,7 @@ def test_optimizer_refuses_another_model(make):
     other = mc.Sequential(mc.Dense(50)).build((50,), dtype="float64").params
     with pytest.raises(ValueError, match=r"(Adam|RMSprop|SGD): its .* One optimizer goes with one"):
         optimizer.step(other)
-    with pytest.raises(ValueError, match=r"float64.*float32.*make a new one"):
+    with pytest.raises(ValueError, match=r"One optimizer goes with one model"):
         optimizer.step(parameters("float32"))
     assert optimizer.steps == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -42,6 +43,8 @@ class Batches:
         augment_stream: Stream | None = None,
         drop_last: bool = False,
     ) -> None:
+        if getattr(x, "shape", ()) == () or getattr(y, "shape", ()) == ():
+            raise TypeError("x and y: expected arrays of pictures and labels")
         if len(x) != len(y):
             raise ValueError(f"{len(x)} pictures but {len(y)} labels: expected as many of each")
         if array_module(x) is not array_module(y):
@@ -140,7 +143,7 @@ def stratified_split(y: Array, fraction: float, stream: Stream) -> tuple[np.ndar
     y = to_numpy(y)
     if y.ndim != 1 or y.dtype.kind not in "iu" or y.size == 0:
         raise ValueError(f"labels are {y.dtype} {y.shape}, expected integers (N,), N >= 1")
-    if not 0 < fraction < 1:
+    if not isinstance(fraction, Real) or not 0 < fraction < 1:
         raise ValueError(f"fraction {fraction!r}: expected a number between 0 and 1, such as 0.1")
     rng = stream.next()
     validation = np.zeros(len(y), dtype=bool)

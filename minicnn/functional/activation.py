@@ -56,7 +56,8 @@ def sigmoid_forward(x: Array) -> tuple[Array, Any]:
     check_float(x, "sigmoid")
     xp = array_module(x)
     e = xp.exp(-abs(x))
-    y = xp.where(x < 0, e / (1 + e), 1 / (1 + e))
+    y = 1 / (1 + e)
+    y = xp.where(x < 0, e * y, y)
     return y, y
 
 
@@ -104,7 +105,9 @@ def gelu_forward(x: Array) -> tuple[Array, Any]:
     The exact form, not the approximation by tanh (Hendrycks and Gimpel 2016, section 2).
     """
     check_float(x, "gelu")
-    Phi = (erf(x * (1 / sqrt(2))) + 1) * 0.5
+    Phi = erf(x * (1 / sqrt(2)))
+    Phi += 1
+    Phi *= 0.5
     return x * Phi, (x, Phi)
 
 

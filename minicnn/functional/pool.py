@@ -25,9 +25,7 @@ def maxpool2d_forward(
     Raises ValueError for more than 256 taps and for margins as wide as the window.
     """
     xp = array_module(x)
-    KH, KW = pair(size)
-    if KH * KW > 256:
-        raise ValueError(f"max-pooling: {KH}x{KW} is {KH * KW} taps, at most 256 are possible")
+    check_taps(size)
     stride = size if stride is None else stride
     margins = pool_margins(x.shape, size, stride, padding)
     first, *others = shifted_views(pad(x, margins, -inf), size, stride)
@@ -120,6 +118,13 @@ def globalaveragepool2d_backward(dy: Array, cache: Any) -> Array:
     return array_module(dy).broadcast_to(share, (N, H, W, C)).copy()
 
 
+def check_taps(size: Pair) -> None:
+    """Raise ValueError if ``winner``, uint8, can't number the taps of a window."""
+    KH, KW = pair(size)
+    if KH * KW > 256:
+        raise ValueError(f"max-pooling: {KH}x{KW} is {KH * KW} taps, at most 256 are possible")
+
+
 def pool_margins(x_shape: Shape, size: Pair, stride: Pair, padding: Padding) -> Margins:
     """Return the margins in pixels, or raise ValueError if a window could lie in them alone."""
     if len(x_shape) != 4:
@@ -128,7 +133,8 @@ def pool_margins(x_shape: Shape, size: Pair, stride: Pair, padding: Padding) -> 
     margins = resolve_padding(padding, (x_shape[1], x_shape[2]), size, stride)
     if max(margins[0]) >= KH or max(margins[1]) >= KW:
         raise ValueError(
-            f"pooling: margins {margins} hide a whole window of {KH}x{KW}; they must be smaller"
+            f"pooling: padding {padding!r} makes margins {margins}, which hide a whole window of "
+            f"{KH}x{KW}: make it smaller"
         )
     return margins
 

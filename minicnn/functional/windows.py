@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil
-from numbers import Integral
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ..backend import Array, array_module
+from ..options import is_whole
 
 Pair: TypeAlias = int | tuple[int, int]
 Margins: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
@@ -21,11 +21,6 @@ Padding: TypeAlias = str | int | tuple[int, int] | Margins
 
 COLUMN_BYTES = 2 << 20
 """Columns are made in parts of about this size: memory stays bounded, and a part stays in cache."""
-
-
-def is_whole(value: Any) -> bool:
-    """Whether ``value`` is an integer (and not True or False)."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def pair(value: Pair, what: str = "size") -> tuple[int, int]:

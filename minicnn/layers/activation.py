@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 from ..backend import Array
 from ..functional import activation as f
+from ..options import number
 from .base import Layer
 
 
@@ -29,9 +29,7 @@ class LeakyReLU(Layer):
     negative_slope: float = 0.3
 
     def __post_init__(self) -> None:
-        if not isinstance(self.negative_slope, Real):
-            raise ValueError(f"LeakyReLU: negative_slope {self.negative_slope!r}: not a number")
-        self.negative_slope = float(self.negative_slope)
+        self.negative_slope = number(self.negative_slope, "LeakyReLU: negative_slope")
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y, self.cache = f.leaky_relu_forward(x, self.negative_slope)

@@ -19,27 +19,43 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array, Device, Shape, to_numpy
-from ..functional.windows import is_whole
 from ..initializers import get
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
 
 
+class OutOfMemory(MemoryError):
+    """An array didn't fit into memory; the text says in which layer, how large, and what to do."""
+
+
+@contextmanager
+def naming(layer: Layer, x: Array, whole: Layer | None = None) -> Iterator[None]:
+    """Let an error for want of memory say which layer it came from.
+
+    What forward kept, in that layer or in all of ``whole``, is given up: it is memory.
+    """
+    try:
+        yield
+    except OutOfMemory:
+        (whole or layer).forget()  # a layer inside has said it
+        raise
+    except MemoryError as error:  # NumPy's and CuPy's are of this kind
+        (whole or layer).forget()
+        raise OutOfMemory(
+            f"{layer.path} ({type(layer).__name__}): no memory for a batch of {x.shape}: {error}. "
+            "Take a smaller batch_size; summary(batch_size) estimates what one needs"
+        ) from error
+
+
 class ShapeError(ValueError):
     """A layer can't take the shape that it is given; the text names the layer and the cause."""
-
-
-def count(value: int, what: str) -> int:
-    """Return ``value`` if it is an integer >= 1; else raise ValueError."""
-    if not is_whole(value) or value < 1:
-        raise ValueError(f"{what} {value!r}: expected an integer >= 1")
-    return int(value)
 
 
 def check_options(layer: Any) -> None:

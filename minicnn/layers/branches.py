@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, Shape, array_module
-from .base import Layer, join
+from .base import Layer, join, naming
 from .sequential import Sequential
 
 
@@ -47,15 +47,17 @@ class Residual(Layer):
         return shapes[0]
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        around = x if self.side is None else self.side.forward(x, training)
-        return self.main.forward(x, training) + around
+        around = x if self.side is None else through(self.side, "forward", x, training)
+        return through(self.main, "forward", x, training) + around
 
     def infer(self, x: Array) -> Array:
-        return self.main.infer(x) + (x if self.side is None else self.side.infer(x))
+        return through(self.main, "infer", x) + (
+            x if self.side is None else through(self.side, "infer", x)
+        )
 
     def backward(self, dy: Array) -> Array:
-        around = dy if self.side is None else self.side.backward(dy)
-        return self.main.backward(dy) + around
+        around = dy if self.side is None else through(self.side, "backward", dy)
+        return through(self.main, "backward", dy) + around
 
     def config(self) -> dict[str, Any]:
         return super().config() | {name: layer.config() for name, layer in self.children()}
@@ -88,20 +90,29 @@ class Concat(Layer):
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        return array_module(x).concatenate([a.forward(x, training) for a in self.parts], axis=-1)
+        return array_module(x).concatenate(
+            [through(a, "forward", x, training) for a in self.parts], axis=-1
+        )
 
     def infer(self, x: Array) -> Array:
-        return array_module(x).concatenate([a.infer(x) for a in self.parts], axis=-1)
+        ys = [through(part, "infer", x) for part in self.parts]
+        return array_module(x).concatenate(ys, axis=-1)
 
     def backward(self, dy: Array) -> Array:
         dx, end = 0, 0
         for part in self.parts:
             start, end = end, end + part.output_shape[-1]
-            dx = dx + part.backward(dy[..., start:end])
+            dx = dx + through(part, "backward", dy[..., start:end])
         return dx
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"branches": [part.config() for part in self.parts]}
+
+
+def through(layer: Layer, way: str, x: Array, *options: Any) -> Array:
+    """Go through a layer "forward", "infer" or "backward"; out of memory, its name is told."""
+    with naming(layer, x):
+        return getattr(layer, way)(x, *options)
 
 
 def as_layer(layers: Layer | Sequence[Layer]) -> Layer:

@@ -8,8 +8,9 @@ from math import prod
 from ..backend import Array, Shape
 from ..functional.conv import conv2d_backward, conv2d_forward
 from ..functional.windows import Padding, Pair, out_size, pair, resolve_padding
+from ..options import whole
 from ..params import Penalty
-from .base import Layer, check_options, count
+from .base import Layer, check_options
 
 
 @dataclass(eq=False, repr=False)
@@ -35,8 +36,8 @@ class Conv2D(Layer):
     kernel_regularizer: Penalty | None = None
 
     def __post_init__(self) -> None:
-        self.filters = count(self.filters, "Conv2D: filters")
-        self.groups = count(self.groups, "Conv2D: groups")
+        self.filters = whole(self.filters, "Conv2D: filters")
+        self.groups = whole(self.groups, "Conv2D: groups")
         size = pair(self.kernel_size, "Conv2D: kernel_size")
         strides, dilation = pair(self.strides, "strides"), pair(self.dilation_rate, "dilation_rate")
         resolve_padding(self.padding, (1, 1), size, strides, dilation)

@@ -7,8 +7,9 @@ from math import prod
 
 from ..backend import Array, Shape
 from ..functional.dense import dense_backward, dense_forward
+from ..options import whole
 from ..params import Penalty
-from .base import Layer, check_options, count
+from .base import Layer, check_options
 
 
 @dataclass(eq=False, repr=False)
@@ -26,7 +27,7 @@ class Dense(Layer):
     kernel_regularizer: Penalty | None = None
 
     def __post_init__(self) -> None:
-        self.units = count(self.units, "Dense: units")
+        self.units = whole(self.units, "Dense: units")
         check_options(self)
 
     def resolve(self, input_shape: Shape) -> Shape:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 from ..backend import Array, Device, array_module
 from ..functional.dropout import dropout_backward, dropout_forward
+from ..options import number
 from ..params import Parameters
 from ..streams import Stream
 from .base import Layer
@@ -22,9 +22,7 @@ class Dropout(Layer):
     rate: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rate, Real) or not 0 <= self.rate < 1:
-            raise ValueError(f"Dropout: rate {self.rate!r}: expected a share in [0, 1)")
-        self.rate = float(self.rate)
+        self.rate = number(self.rate, "Dropout: rate", least=0, below=1)
 
     def bind(self, params: Parameters, device: Device, dtype: str, seed: int) -> None:
         super().bind(params, device, dtype, seed)

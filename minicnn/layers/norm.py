@@ -16,6 +16,7 @@ from ..functional.norm import (
     normalize_backward,
     normalize_forward,
 )
+from ..options import number
 from .base import Layer
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -39,9 +40,9 @@ class Normalize(Layer):
 
     def __post_init__(self) -> None:
         self.mean, self.std = numbers(self.mean, "mean"), numbers(self.std, "std")
-        self.scale = float(self.scale)
-        if not np.all(np.asarray(self.std) > 0) or not self.scale > 0:
-            raise ValueError(f"{self}: expected std > 0 and scale > 0")
+        self.scale = number(self.scale, "Normalize: scale", above=0)
+        if not np.all(np.asarray(self.std) > 0):
+            raise ValueError(f"Normalize: std {self.std}: expected numbers > 0")
 
     @classmethod
     def of(cls, x: np.ndarray, scale: float = 1 / 255) -> Normalize:
@@ -100,8 +101,8 @@ class BatchNorm(Layer):
     scale: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1 or self.eps <= 0:
-            raise ValueError(f"{self}: expected 0 <= momentum < 1 and eps > 0")
+        self.momentum = number(self.momentum, "BatchNorm: momentum", least=0, below=1)
+        self.eps = number(self.eps, "BatchNorm: eps", above=0)
 
     def resolve(self, input_shape: Shape) -> Shape:
         C = input_shape[-1]

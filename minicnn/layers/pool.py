@@ -8,6 +8,7 @@ from ..backend import Array, Shape
 from ..functional.pool import (
     averagepool2d_backward,
     averagepool2d_forward,
+    check_taps,
     globalaveragepool2d_backward,
     globalaveragepool2d_forward,
     maxpool2d_backward,
@@ -48,6 +49,10 @@ class MaxPool2D(Pool2D):
 
     x: (N, H, W, C)   y: (N, OH, OW, C).  strides: pool_size if None.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_taps(self.pool_size)
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y, self.cache = maxpool2d_forward(x, self.pool_size, self.strides, self.padding)

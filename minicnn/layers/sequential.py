@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, Device, Shape, array_module
-from ..functional.windows import is_whole
+from ..options import is_whole, whole
 from ..params import Declaration, Parameters, Views
 from ..streams import Stream
-from .base import Layer, ShapeError, join
+from .base import Layer, ShapeError, join, naming
 from .norm import Normalize
 from .summary import Summary
 
@@ -70,9 +69,11 @@ class Sequential(Layer):
 
     def lay_out(self, input_shape: Shape) -> None:
         """Do the first half of `build`: resolve all names and shapes, and allocate nothing."""
-        shape = tuple(input_shape)
+        shape = tuple(input_shape) if isinstance(input_shape, tuple | list) else ()
         if not shape or not all(is_whole(size) and size >= 1 for size in shape):
-            raise ShapeError(f"input_shape {input_shape}: expected that of one picture, (H, W, C)")
+            raise ShapeError(
+                f"input_shape {input_shape!r}: expected that of one picture, (H, W, C)"
+            )
         twice = [layer for layer, n in Counter(map(id, self.walk())).items() if n > 1]
         if twice:
             layer = next(layer for layer in self.walk() if id(layer) == twice[0])
@@ -93,7 +94,7 @@ class Sequential(Layer):
         self, device: str | Device, dtype: str, seed: int = 0, start: bool = False
     ) -> None:
         """Do the second half: make the parameters, zero or (``start``) as the layers ask."""
-        if dtype is None or np.dtype(dtype).name not in ("float32", "float64"):
+        if dtype not in ("float32", "float64", np.float32, np.float64):
             raise ValueError(f"dtype {dtype!r}: expected 'float32' or 'float64'")
         self.device = backend.device(device)
         self.dtype = np.dtype(dtype).name
@@ -159,6 +160,8 @@ class Sequential(Layer):
         for layer in self.layers:
             kind = type(layer).__name__.lower()
             kinds[kind] += 1
+            if layer.name is not None and (not isinstance(layer.name, str) or not layer.name):
+                raise ValueError(f"layer name {layer.name!r}: expected a text, or None")
             names.append(layer.name or f"{kind}_{kinds[kind]}")
         if len(set(names)) < len(names) or any("/" in name for name in names):
             raise ValueError(f"layer names must differ and hold no '/': {names}")
@@ -177,7 +180,7 @@ class Sequential(Layer):
         """
         x = self.check_input(x)
         for layer in self.layers:
-            with naming(layer, x):
+            with naming(layer, x, self):
                 x = layer.forward(x, training)
         return x
 
@@ -185,14 +188,14 @@ class Sequential(Layer):
         """Return forward's output without training, keeping nothing for a backward."""
         x = self.check_input(x)
         for layer in self.layers:
-            with naming(layer, x):
+            with naming(layer, x, self):
                 x = layer.infer(x)
         return x
 
     def backward(self, dy: Array) -> Array:
         """Return dx for dy = dL/dy, and write every parameter's gradient into ``grads``."""
         for layer in reversed(self.layers):
-            with naming(layer, dy):
+            with naming(layer, dy, self):
                 dy = layer.backward(dy)
         return dy
 
@@ -201,10 +204,10 @@ class Sequential(Layer):
         trained = [any(part.declared for part in layer.walk()) for layer in self.layers]
         first = trained.index(True) if True in trained else len(trained)
         for layer in reversed(self.layers[first + 1 :]):
-            with naming(layer, dy):
+            with naming(layer, dy, self):
                 dy = layer.backward(dy)
         for layer in self.layers[first : first + 1]:
-            with naming(layer, dy):
+            with naming(layer, dy, self):
                 layer.backward_params(dy)
         for layer in self.layers[:first]:
             layer.forget()
@@ -215,6 +218,8 @@ class Sequential(Layer):
         batch_size: also estimate the memory that a step of training and a prediction take.
         """
         self.check_built()
+        if batch_size is not None:
+            batch_size = whole(batch_size, "batch_size")
         return Summary.of(self, batch_size, np.dtype(self.dtype).itemsize)
 
     def config(self) -> dict[str, Any]:
@@ -241,13 +246,16 @@ class Sequential(Layer):
                 "move it with model.device.asarray(x)"
             )
         if isinstance(self.first_leaf(), Normalize):
+            if x.dtype.kind not in "uif":
+                raise TypeError(f"got pictures of dtype {x.dtype}, expected uint8")
             return x
         if x.dtype.kind != "f":
             raise TypeError(
                 f"got pictures of dtype {x.dtype}, and the first layer doesn't prepare them: begin "
                 "the model with Normalize(), or give floats"
             )
-        return x.astype(self.dtype, copy=False)
+        with naming(self.layers[0], x):
+            return x.astype(self.dtype, copy=False)
 
     def check_shape(self, x: Array) -> None:
         """Raise an error that says why x isn't a batch for this model, if it isn't."""
@@ -276,24 +284,6 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
-
-
-class OutOfMemory(MemoryError):
-    """An array didn't fit into memory; the text says in which layer, how large, and what to do."""
-
-
-@contextmanager
-def naming(layer: Layer, x: Array) -> Iterator[None]:
-    """Let an error for want of memory say which layer it came from."""
-    try:
-        yield
-    except OutOfMemory:
-        raise  # a layer inside has said it
-    except MemoryError as error:  # NumPy's and CuPy's are of this kind
-        raise OutOfMemory(
-            f"{layer.path} ({type(layer).__name__}): no memory for a batch of {x.shape}: {error}. "
-            "Take a smaller batch_size; summary(batch_size) estimates what one needs"
-        ) from error
 
 
 def likely_cause(shape: Shape, expected: Shape) -> str:

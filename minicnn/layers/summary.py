@@ -44,7 +44,7 @@ class Summary:
 
         What the layers keep for backward is measured on one picture.  Besides, in training, the
         largest output and its gradient exist for a moment, and each parameter has a gradient and
-        up to two numbers of an optimizer; in prediction, one layer's input and output.
+        up to two numbers of an optimizer; in prediction, a layer's input, output and one between.
         """
         rows = []
 
@@ -65,7 +65,7 @@ class Summary:
         largest = max(prod(layer.output_shape) for layer in leaves) * itemsize
         kept = kept_bytes(model) + 2 * largest
         training = 4 * parameters * itemsize + batch_size * kept + 3 * COLUMN_BYTES
-        predicting = parameters * itemsize + 2 * batch_size * largest + 3 * COLUMN_BYTES
+        predicting = parameters * itemsize + 3 * batch_size * largest + 3 * COLUMN_BYTES
         return cls(tuple(rows), parameters, multiply_adds, batch_size, training, predicting)
 
     def __str__(self) -> str:

@@ -170,7 +170,6 @@ def test_globalaveragepool2d_cache_holds_no_array(rng):
     ("shape", "options", "message"),
     [
         ((4, 4, 1), {"size": 2}, r"expected x \(N, H, W, C\), got \(4, 4, 1\)"),
-        ((1, 4, 4, 1), {"size": 17}, r"17x17 is 289 taps, at most 256"),
         ((1, 4, 4, 1), {"size": 2, "padding": 2}, r"hide a whole window of 2x2"),
         ((1, 4, 4, 1), {"size": (3, 2), "padding": ((0, 0), (0, 2))}, r"hide a whole window"),
         ((1, 3, 4, 1), {"size": 4}, r"4x4 taps .* doesn't fit into a picture of 3x4"),
@@ -182,3 +181,10 @@ def test_globalaveragepool2d_cache_holds_no_array(rng):
 def test_pooling_refuses_misfits(forward, shape, options, message):
     with pytest.raises(ValueError, match=message):
         forward(np.zeros(shape), **options)
+
+
+def test_maxpool2d_refuses_more_taps_than_winner_can_number():
+    x = np.zeros((1, 20, 20, 1))
+    with pytest.raises(ValueError, match="17x17 is 289 taps, at most 256"):
+        maxpool2d_forward(x, 17)
+    assert averagepool2d_forward(x, 17)[0].shape == (1, 1, 1, 1)

@@ -14,10 +14,14 @@ FULL = {
     "BatchNorm": lambda: mc.BatchNorm(0.8, 1e-3, center=False, scale=False, name="n"),
     "Concat": lambda: mc.Concat([mc.Conv2D(2, 1), [mc.Conv2D(3, 1), mc.ReLU()]], name="c"),
     "Conv2D": lambda: mc.Conv2D(
-        4, (3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2), 2, False, "he_normal", "ones",
-        mc.Penalty(0.25, 0.5), name="c",
+        4, (3, 2), (2, 1), ((1, 0), (0, 2)), dilation_rate=(1, 2), groups=2, use_bias=False,
+        kernel_initializer="he_normal", bias_initializer="ones",
+        kernel_regularizer=mc.Penalty(0.25, 0.5), name="c",
     ),
-    "Dense": lambda: mc.Dense(3, False, "orthogonal", "ones", mc.L1(0.5), name="d"),
+    "Dense": lambda: mc.Dense(
+        3, use_bias=False, kernel_initializer="orthogonal", bias_initializer="ones",
+        kernel_regularizer=mc.L1(0.5), name="d",
+    ),
     "Dropout": lambda: mc.Dropout(0.25, name="d"),
     "Flatten": lambda: mc.Flatten(name="f"),
     "GELU": lambda: mc.GELU(name="g"),

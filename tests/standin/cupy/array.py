@@ -27,12 +27,18 @@ counts = Counts()
 current_device = [0]  # changed by cuda.Device alone
 
 
-def wrap(value: Any, device_id: int | None = None) -> Any:
-    """Put what NumPy returned on the current device; a NumPy scalar becomes a 0-d array."""
+def wrap(value: Any, device_id: int | None = None, source: ndarray | None = None) -> Any:
+    """Put what NumPy returned on the current device; a NumPy scalar becomes a 0-d array.
+
+    source: the array that it may be a view of.
+    """
     if isinstance(value, np.ndarray | np.generic):
         array = object.__new__(ndarray)
         array._host = np.asarray(value)
         array.device_id = current_device[0] if device_id is None else device_id
+        array.base = None
+        if source is not None and np.may_share_memory(array._host, source._host):
+            array.base = source if source.base is None else source.base
         return array
     return value
 
@@ -58,10 +64,11 @@ def unwrap(value: Any) -> Any:
 class ndarray:
     """See the package's docstring.  Views share memory, as CuPy's do."""
 
-    __slots__ = ("__weakref__", "_host", "device_id")
+    __slots__ = ("__weakref__", "_host", "base", "device_id")
     __hash__ = None  # type: ignore[assignment]
 
     _host: np.ndarray
+    base: ndarray | None  # whose memory a view shows: never a view itself
     device_id: int
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -126,7 +133,7 @@ class ndarray:
 
     def __getitem__(self, key: Any) -> Any:
         if not any(isinstance(part, ndarray) for part in parts(key)):
-            return wrap(self._host[unwrap(key)], self.device_id)  # a view
+            return wrap(self._host[unwrap(key)], self.device_id, self)  # a view
         if has_mask(key):  # how many values are chosen decides the shape
             counts.synchronizations += 1
         return wrap(unwrap(self)[unwrap(key)])
@@ -155,7 +162,8 @@ def view(name: str) -> Callable[..., Any]:
     """A method that launches nothing, and so works whichever device is current."""
 
     def call(self: ndarray, *args: Any, **options: Any) -> Any:
-        return wrap(getattr(self._host, name)(*map(unwrap, args), **options), self.device_id)
+        shown = getattr(self._host, name)(*map(unwrap, args), **options)
+        return wrap(shown, self.device_id, self)
 
     return call
 
@@ -165,7 +173,8 @@ def method(name: str) -> Callable[..., Any]:
 
     def call(self: ndarray, *args: Any, **options: Any) -> Any:
         named = {key: unwrap(value) for key, value in options.items()}
-        return wrap(getattr(unwrap(self), name)(*map(unwrap, args), **named))
+        result = getattr(unwrap(self), name)(*map(unwrap, args), **named)
+        return self if result is self._host else wrap(result)  # astype(copy=False)
 
     return call
 

@@ -1,0 +1,458 @@
+"""Memory: what summary says, what a step takes, and what is said where there is none."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from standin import installed
+
+import minicnn as mc
+
+FACTOR, SLACK = 1.6, 8 << 20  # the slack is for what doesn't grow: nobody runs out by 8 MB
+
+
+def block(filters):
+    return mc.Residual(
+        [mc.Conv2D(filters, 3, padding="same"), mc.BatchNorm(), mc.ReLU()],
+        mc.Conv2D(filters, 1),
+    )
+
+
+NETS = {
+    "tutorial": (mc.models.tutorial_cnn, (32, 32, 3)),
+    "dense": (
+        lambda: mc.Sequential(
+            mc.Normalize(), mc.Flatten(), mc.Dense(1024), mc.ReLU(), mc.Dense(512), mc.ReLU(),
+            mc.Dense(10),
+        ),
+        (32, 32, 3),
+    ),
+    "batchnorm": (
+        lambda: mc.Sequential(
+            mc.Normalize(), mc.Conv2D(32, 3, padding="same"), mc.BatchNorm(), mc.ReLU(),
+            mc.Conv2D(32, 3, padding="same"), mc.BatchNorm(), mc.ReLU(),
+            mc.GlobalAveragePool2D(), mc.Dense(10),
+        ),
+        (32, 32, 3),
+    ),
+    "residual": (
+        lambda: mc.Sequential(
+            mc.Normalize(), block(16), block(24), mc.MaxPool2D(2), block(24),
+            mc.GlobalAveragePool2D(), mc.Dense(10),
+        ),
+        (32, 32, 3),
+    ),
+    "concat": (
+        lambda: mc.Sequential(
+            mc.Normalize(),
+            mc.Concat([
+                mc.Conv2D(16, 1),
+                [mc.Conv2D(8, 1), mc.ReLU(), mc.Conv2D(16, 3, padding="same")],
+                [mc.MaxPool2D(3, 1, "same"), mc.Conv2D(8, 1)],
+            ]),
+            mc.ReLU(), mc.AveragePool2D(2), mc.Flatten(), mc.Dense(10),
+        ),
+        (24, 24, 3),
+    ),
+    "dropout": (
+        lambda: mc.Sequential(
+            mc.Normalize(), mc.Conv2D(32, 3), mc.ReLU(), mc.Dropout(0.3), mc.MaxPool2D(2),
+            mc.Conv2D(64, 3), mc.Tanh(), mc.Dropout(0.3), mc.Flatten(), mc.Dense(10),
+        ),
+        (24, 24, 3),
+    ),
+    "gelu": (
+        lambda: mc.Sequential(
+            mc.Normalize(), mc.Conv2D(32, 3, padding="same"), mc.GELU(), mc.MaxPool2D(2),
+            mc.Conv2D(32, 3, padding="same"), mc.GELU(), mc.Flatten(), mc.Dense(10),
+        ),
+        (24, 24, 3),
+    ),
+    "activations": (
+        lambda: mc.Sequential(
+            mc.Normalize(), mc.Conv2D(16, 3, padding="same"), mc.SiLU(), mc.LeakyReLU(),
+            mc.Sigmoid(), mc.Tanh(), mc.AveragePool2D(2), mc.Flatten(), mc.Dense(10),
+        ),
+        (32, 32, 3),
+    ),
+    "large_pictures": (
+        lambda: mc.Sequential(
+            mc.Normalize(), mc.Conv2D(16, 5, 2), mc.ReLU(), mc.AveragePool2D(2), mc.Conv2D(32, 3),
+            mc.ReLU(), mc.GlobalAveragePool2D(), mc.Dense(10),
+        ),
+        (96, 96, 3),
+    ),
+}  # fmt: skip
+
+
+def peak(work) -> int:
+    """Return the bytes that ``work`` took at most, beside what was there before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def batch(shape, n, classes=10):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, *shape)).astype("uint8"), rng.integers(0, classes, n)
+
+
+def check_estimate(estimate, measured):
+    assert measured / FACTOR < estimate < FACTOR * measured + SLACK, (
+        f"estimated {estimate / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB"
+    )
+
+
+@pytest.mark.parametrize("n", [8, 64, 160])
+@pytest.mark.parametrize("name", NETS)
+def test_summary_estimates_a_training_step(name, n):
+    make, shape = NETS[name]
+    model, optimizer, (x, y) = make().build(shape), mc.Adam(), batch(shape, n)
+    measured = 2 * model.params.data.nbytes  # the weights and their gradients
+    measured += peak(lambda: mc.train_step(model, optimizer, x, y))
+    check_estimate(model.summary(n).training_bytes, measured)
+
+
+@pytest.mark.parametrize("n", [8, 64, 160])
+@pytest.mark.parametrize("name", NETS)
+def test_summary_estimates_a_prediction(name, n):
+    make, shape = NETS[name]
+    model, (x, _) = make().build(shape), batch(shape, n)
+    measured = model.params.data.nbytes + peak(lambda: mc.predict(model, x, n))
+    check_estimate(model.summary(n).prediction_bytes, measured)
+
+
+@pytest.mark.parametrize("name", ["tutorial", "residual", "concat"])
+def test_summary_estimates_float64(name):
+    make, shape = NETS[name]
+    model, (x, y) = make().build(shape, dtype="float64"), batch(shape, 64)
+    measured = 2 * model.params.data.nbytes
+    measured += peak(lambda: mc.train_step(model, mc.Adam(), x, y))
+    check_estimate(model.summary(64).training_bytes, measured)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_summary_grows_in_a_line_with_the_batch(name):
+    make, shape = NETS[name]
+    model = make().build(shape)
+    few, more, many = (model.summary(n) for n in (100, 200, 400))
+    for kind in ("training_bytes", "prediction_bytes"):
+        one, two, four = (getattr(s, kind) for s in (few, more, many))
+        assert 0 < one < two and four - two == 2 * (two - one)
+
+
+def test_summary_leaves_the_model_alone():
+    model = NETS["dropout"][0]().build((24, 24, 3))
+    before = model.params.data.copy(), {k: v.copy() for k, v in model.state.items()}
+    assert "MB to train in batches of 64" in str(model.summary(64))
+    np.testing.assert_array_equal(model.params.data, before[0])
+    for name, array in before[1].items():
+        np.testing.assert_array_equal(model.state[name], array)
+    assert all(layer.cache is None for layer in model.walk())
+    assert all(stream.position == 0 for stream in model.streams.values())
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "64", float("nan")])
+def test_summary_refuses_batch_sizes(size):
+    model = mc.Sequential(mc.Flatten(), mc.Dense(2)).build((2, 2, 1))
+    with pytest.raises((ValueError, TypeError), match="batch_size"):
+        model.summary(size)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_summary_is_the_same_on_a_gpu(name):
+    make, shape = NETS[name]
+    expected = make().build(shape).summary(64)
+    with installed():
+        found = make().build(shape, device="gpu").summary(64)
+    assert (found.training_bytes, found.prediction_bytes) == (
+        expected.training_bytes, expected.prediction_bytes,
+    )  # fmt: skip
+
+
+# Nothing piles up.
+
+
+def test_train_step_leaks_nothing():
+    model = mc.Sequential(
+        mc.Normalize(), mc.Conv2D(4, 3), mc.BatchNorm(), mc.GELU(), mc.Dropout(0.2),
+        mc.Residual([mc.Conv2D(4, 1), mc.ReLU()]), mc.Flatten(), mc.Dense(10),
+    ).build((8, 8, 3))  # fmt: skip
+    (x, y), optimizer, meter = batch((8, 8, 3), 16), mc.Adam(), mc.Meter()
+    for _ in range(20):
+        mc.train_step(model, optimizer, x, y, meter=meter)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        mc.train_step(model, optimizer, x, y, meter=meter)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(300):
+            mc.train_step(model, optimizer, x, y, meter=meter)
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_training_and_prediction_leave_no_activations_behind():
+    model = NETS["tutorial"][0]().build((32, 32, 3))
+    (x, y), optimizer = batch((32, 32, 3), 32), mc.Adam()
+    mc.train_step(model, optimizer, x[:1], y[:1])
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        mc.train_step(model, optimizer, x, y)
+        mc.predict(model, x)
+        mc.evaluate(model, x, y)
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+        assert tracemalloc.get_traced_memory()[1] - before > 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_predict_memory_doesnt_grow_with_the_pictures():
+    model = NETS["tutorial"][0]().build((32, 32, 3))
+    x, _ = batch((32, 32, 3), 640)
+    mc.predict(model, x[:32], 32)
+    few, many = (peak(lambda n=n: mc.predict(model, x[:n], 32)) for n in (64, 640))
+    assert many < few + 2 * 640 * 10 * 4 + 100_000  # what it returns, in parts and whole
+
+
+# Without memory: which layer, how much, and what to do.
+
+SIZE = 50_000_000  # pictures that lie in one byte
+
+
+def endless(shape, dtype="uint8", n=SIZE):
+    return np.broadcast_to(np.zeros((), dtype), (n, *shape))
+
+
+def small():
+    return mc.Sequential(
+        mc.Normalize(), mc.Conv2D(4, 3), mc.ReLU(), mc.Flatten(), mc.Dense(3)
+    ).build((32, 32, 3))
+
+
+def check_text(error, *texts):
+    for text in (*texts, "batch_size", "summary(batch_size)"):
+        assert text in str(error), str(error)
+    assert isinstance(error, MemoryError) and len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("use", ["forward", "infer", "predict", "evaluate", "train_step"])
+def test_out_of_memory_names_the_layer_and_the_cure(use):
+    model, x = small(), endless((32, 32, 3))
+    y = np.broadcast_to(np.zeros((), "int64"), (SIZE,))
+    do = {
+        "forward": lambda: model.forward(x),
+        "infer": lambda: model.infer(x),
+        "predict": lambda: mc.predict(model, x, SIZE),
+        "evaluate": lambda: mc.evaluate(model, x, y, SIZE),
+        "train_step": lambda: mc.train_step(model, mc.Adam(), x, y),
+    }[use]
+    with pytest.raises(MemoryError) as caught:
+        do()
+    check_text(caught.value, "normalize_1 (Normalize)", f"({SIZE}, 32, 32, 3)", "GiB")
+    x, y = batch((32, 32, 3), 8, 3)
+    assert mc.predict(model, x).shape == (8, 3)  # and a smaller one works
+    assert np.isfinite(float(mc.train_step(model, mc.Adam(), x, y)))
+
+
+def test_out_of_memory_in_the_pictures_themselves():
+    """A model that takes floats turns other floats into its own dtype before its first layer."""
+    model = mc.Sequential(mc.Conv2D(4, 3), mc.Flatten(), mc.Dense(3)).build((32, 32, 3))
+    with pytest.raises(MemoryError) as caught:
+        model.forward(endless((32, 32, 3), "float64"))
+    check_text(caught.value, f"({SIZE}, 32, 32, 3)")
+
+
+class Hungry(mc.Layer):
+    """A layer that finds no memory when it is told to."""
+
+    where = ""
+
+    def find(self, where):
+        if self.where == where:
+            raise MemoryError("Unable to allocate 9.31 GiB")
+
+    def forward(self, x, training=False):
+        self.find("forward")
+        self.cache = ()
+        return x
+
+    def infer(self, x):
+        self.find("infer")
+        return x
+
+    def backward(self, dy):
+        self.find("backward")
+        self.take_cache()
+        return dy
+
+
+def hungry(where):
+    layer = Hungry()
+    layer.where = where
+    return layer
+
+
+PATHS = {
+    "top": (lambda a: [a], "hungry_1 (Hungry)"),
+    "nested": (lambda a: [mc.Sequential(mc.ReLU(), a)], "sequential_1/hungry_1 (Hungry)"),
+    "body": (lambda a: [mc.Residual(a)], "residual_1/body (Hungry)"),
+    "body_list": (lambda a: [mc.Residual([mc.ReLU(), a])], "residual_1/body/hungry_1 (Hungry)"),
+    "shortcut": (
+        lambda a: [mc.ReLU(), mc.Residual([mc.ReLU()], a)], "residual_1/shortcut (Hungry)"),
+    "branch": (lambda a: [mc.Concat([mc.ReLU(), a])], "concat_1/branch_2 (Hungry)"),
+    "branch_list": (
+        lambda a: [mc.Concat([[mc.ReLU()], [a]])], "concat_1/branch_2/hungry_1 (Hungry)"),
+    "deep": (
+        lambda a: [mc.Residual([mc.Concat([mc.Residual([a])])])],
+        "residual_1/body/concat_1/branch_1/body/hungry_1 (Hungry)",
+    ),
+    "named": (
+        lambda a: [mc.Residual([mc.Sequential(a, name="stage")], name="block")],
+        "block/body/stage/hungry_1 (Hungry)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["forward", "infer", "backward"])
+@pytest.mark.parametrize("name", PATHS)
+def test_out_of_memory_names_nested_layers_by_their_path(name, where):
+    make, path = PATHS[name]
+    layer = hungry(where)
+    first = mc.Conv2D(2, 1)  # has parameters, so that backward gets past the hungry one
+    model = mc.Sequential(first, *make(layer), mc.Flatten(), mc.Dense(2)).build((3, 3, 2))
+    x, y = np.ones((4, 3, 3, 2), "float32"), np.zeros(4, int)
+    for _ in range(2):  # a second time it is the same
+        with pytest.raises(MemoryError) as caught:
+            mc.predict(model, x) if where == "infer" else mc.train_step(model, mc.SGD(), x, y)
+        check_text(caught.value, path, "(4, 3, 3, ", "9.31 GiB")
+    layer.where = ""
+    assert np.isfinite(float(mc.train_step(model, mc.SGD(), x, y)))
+    assert mc.predict(model, x).shape == (4, 2)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_out_of_memory_gives_back_what_was_kept(where):
+    model = mc.Sequential(mc.Conv2D(2, 1), mc.Residual(hungry(where)), mc.Flatten(), mc.Dense(2))
+    model.build((3, 3, 2))
+    with pytest.raises(MemoryError):
+        mc.train_step(model, mc.SGD(), np.ones((4, 3, 3, 2), "float32"), np.zeros(4, int))
+    assert [part.path for part in model.walk() if part.cache is not None] == []
+
+
+@pytest.mark.parametrize("where", ["loss", "optimizer"])
+def test_out_of_memory_after_the_layers_says_where(where):
+    model, optimizer = small(), mc.Adam()
+    x, y = batch((32, 32, 3), 4, 3)
+
+    def fail(*_):
+        raise MemoryError("Unable to allocate 9.31 GiB")
+
+    options = {"loss": fail} if where == "loss" else {}
+    if where == "optimizer":
+        optimizer.update = fail
+    with pytest.raises(MemoryError, match=r"9\.31 GiB"):
+        mc.train_step(model, optimizer, x, y, **options)
+
+
+# A GPU's.
+
+
+@pytest.mark.parametrize("where", ["forward", "infer", "backward"])
+def test_out_of_memory_on_a_gpu_names_the_layer(where):
+    with installed() as cupy:
+
+        class OutOfMemoryError(MemoryError):  # as cupy.cuda.memory.OutOfMemoryError is one
+            pass
+
+        def fail(*_):
+            raise OutOfMemoryError("Out of memory allocating 1,234 bytes")
+
+        layer = hungry(where)
+        layer.find = lambda at: fail() if at == layer.where else None
+        model = mc.Sequential(mc.Conv2D(2, 1), mc.Residual([layer]), mc.Flatten(), mc.Dense(2))
+        model.build((3, 3, 2), device="gpu")
+        x, y = cupy.ones((4, 3, 3, 2), dtype="float32"), cupy.zeros((4,), dtype="int64")
+        with pytest.raises(MemoryError) as caught:
+            mc.predict(model, x) if where == "infer" else mc.train_step(model, mc.SGD(), x, y)
+        check_text(caught.value, "residual_1/body/hungry_1 (Hungry)", "1,234 bytes")
+        layer.where = ""
+        assert np.isfinite(float(mc.train_step(model, mc.SGD(), x, y)))
+
+
+# An address space with an end.
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+import numpy as np, minicnn as mc
+
+def limit(room):
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most = resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_AS, (most if room is None else now + room, most))
+
+model = mc.Sequential(
+    mc.Normalize(), mc.Conv2D(8, 3, padding="same"), mc.ReLU(),
+    mc.Residual([mc.Conv2D(8, 3, padding="same"), mc.ReLU()]), mc.Flatten(), mc.Dense(10),
+).build((32, 32, 3))
+x, y = np.zeros((1500, 32, 32, 3), "uint8"), np.zeros(1500, int)
+optimizer = mc.Adam()
+mc.train_step(model, optimizer, x[:16], y[:16])
+mc.predict(model, x[:16])
+start = model.params.data.copy()
+where = sys.argv[1]
+try:
+    if where == "forward":
+        limit(60 << 20)
+        mc.train_step(model, optimizer, x, y)
+    elif where == "predict":
+        limit(60 << 20)
+        mc.predict(model, x, 1500)
+    else:
+        logits = model.forward(x, training=True)
+        limit(30 << 20)
+        model.backward_params(np.ones_like(logits))
+except MemoryError as error:
+    print(type(error).__name__, error)
+    text = str(error)
+else:
+    sys.exit("it went well")
+assert (model.params.data == start).all()
+if where == "backward":
+    limit(60 << 20)
+print(float(mc.train_step(model, optimizer, x[:16], y[:16])), mc.predict(model, x[:16]).shape)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS and /proc")
+@pytest.mark.parametrize("where", ["forward", "predict", "backward"])
+def test_out_of_memory_in_a_small_address_space(where):
+    script = LIMITED.format(folder=str(Path(mc.__file__).parents[1]))
+    ran = subprocess.run(
+        [sys.executable, "-c", script, where],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    said, after = ran.stdout.splitlines()
+    assert said.startswith("OutOfMemory ") and "MiB" in said
+    assert "(1500, " in said and "summary(batch_size)" in said
+    assert any(name in said for name in ("conv2d_1", "relu_1", "normalize_1", "dense_1"))
+    assert after.endswith("(16, 10)")
