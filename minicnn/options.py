@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,9 +26,12 @@ def number(
 
     The bounds are value >= least, value > above, value < below.
     """
-    fits = isinstance(value, Real) and not isinstance(value, bool) and isfinite(float(value))
-    if fits and float(value) >= least and above < float(value) < below:
-        return float(value)
+    try:
+        x = float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
+    except OverflowError:  # an integer beyond all floats
+        x = inf
+    if isfinite(x) and x >= least and above < x < below:
+        return x
     bounds = ((">=", least, -inf), (">", above, -inf), ("<", below, inf))
     limits = " and ".join(f"{sign} {limit:g}" for sign, limit, none in bounds if limit != none)
     raise ValueError(f"{name} {value!r}: expected a number {limits}".rstrip())

@@ -548,8 +548,8 @@ class ConvWithoutBatchSum(mc.Conv2D):
 
 class ForgetfulResidual(mc.Residual):
     def backward(self, dy):
-        self.way_round and self.way_round.backward(dy)
-        return self.way.backward(dy)
+        self.side and self.side.backward(dy)
+        return self.main.backward(dy)
 
 
 class OtherWayRoundConcat(mc.Concat):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ..backend import to_numpy
+from ..backend import Shape, to_numpy
 from ..data.batches import Batches
 from ..layers import Sequential
 from ..optim import Optimizer
 from ..schedule import ReduceOnPlateau
 from ..streams import Stream
 from .file import CheckpointError, CheckpointWarning, Contents
+from .json_text import shorten
 from .model import arrays_of, compare, describe, numpy_arrays, put
+from .schema import check_training
 
 
 @dataclass(frozen=True)
@@ -87,55 +88,84 @@ def write_state(state: State, parts: Parts) -> tuple[dict[str, np.ndarray], dict
 def read_state(contents: Contents, parts: Parts) -> State:
     """Put a checkpoint into a run's parts, and return how far it had come.
 
-    Raises `CheckpointError` if it is of another architecture, optimizer, seed or data set; says
-    in a `CheckpointWarning` what else differs.
+    Raises `CheckpointError` if it is broken, or of another architecture, optimizer, seed or data
+    set; then nothing has been changed.  Says in a `CheckpointWarning` what else differs.
     """
-    found, mine = contents.description, describe(parts.model)
+    model, optimizer, found = parts.model, parts.optimizer, contents.description
     if "run" not in found:
         raise CheckpointError(f"{contents.path} holds a model, but no training run to go on with")
-    run, saved = found["run"], found["optimizer"]
-    refuse(contents, "architecture", found["architecture"], mine["architecture"])
-    refuse(contents, "picture shape", found["input_shape"], mine["input_shape"])
-    refuse(contents, "dtype", found["dtype"], mine["dtype"])
-    refuse(contents, "optimizer", saved["type"], type(parts.optimizer).__name__)
-    refuse(contents, "data set", run["data"], parts.batches.fingerprint())
-    streams = parts.streams()
-    seeds = {name: seed for name, (seed, _) in run["streams"].items()}
-    refuse(contents, "seeds", seeds, {name: stream.seed for name, stream in streams.items()})
-    compare(contents, arrays_of(parts.model))
-
+    check_training(contents.path, found, parts.batches.examples)
+    refuse_others(contents, parts)
+    memory = memory_of(contents, parts)
+    compare(contents, arrays_of(model) | memory, model.dtype)
     arrays = contents.arrays()
-    put(parts.model, arrays, contents.path)
-    restore_optimizer(contents, arrays, saved, parts)
-    for name, stream in streams.items():
-        stream.position = run["streams"][name][1]
-    if run["batch_size"] != parts.batches.batch_size:
-        say(contents, "batch_size", run["batch_size"], parts.batches.batch_size)
-    state = {f.name: run[f.name] for f in fields(State)}
-    return State(**{**state, "meter": tuple(state["meter"])})
-
-
-def restore_optimizer(
-    contents: Contents, arrays: Mapping[str, np.ndarray], saved: Mapping[str, Any], parts: Parts
-) -> None:
-    """Give an optimizer its memory and its steps back, and say what is different now."""
-    model, optimizer = parts.model, parts.optimizer
+    say_differences(contents, parts)
     optimizer.prepare(model.params)
+
+    put(model, arrays)
     for kind, flat in optimizer.memory.items():
         for name, view in model.params.views(flat).items():
-            if f"optimizer/{kind}/{name}" in arrays:
+            if f"optimizer/{kind}/{name}" in memory:
                 view[...] = model.device.asarray(arrays[f"optimizer/{kind}/{name}"])
-            elif saved["steps"]:
-                raise CheckpointError(
-                    f"{contents.path} lacks the optimizer's {kind}: it ran with other options, "
-                    f"{saved['options']}"
-                )
+    run, saved = found["run"], found["optimizer"]
     optimizer.steps = saved["steps"]
     if isinstance(optimizer.lr, ReduceOnPlateau) and saved["plateau"] is not None:
         for name in ("lr", "best", "waited"):
             setattr(optimizer.lr, name, saved["plateau"][name])
-    elif optimizer.current_lr != saved["lr"]:
-        say(contents, "lr", saved["lr"], optimizer.current_lr)
+    for name, stream in parts.streams().items():
+        stream.position = run["streams"][name][1]
+    state = {f.name: run[f.name] for f in fields(State)}
+    return State(**{**state, "meter": tuple(state["meter"])})
+
+
+def refuse_others(contents: Contents, parts: Parts) -> None:
+    """Raise `CheckpointError` if a checkpoint is of a run that isn't this one."""
+    found, mine = contents.description, describe(parts.model)
+    run, saved = found["run"], found["optimizer"]
+    refuse(contents, "architecture", found.get("architecture"), mine["architecture"])
+    refuse(contents, "picture shape", found.get("input_shape"), mine["input_shape"])
+    refuse(contents, "dtype", found.get("dtype"), mine["dtype"])
+    refuse(contents, "optimizer", saved["type"], type(parts.optimizer).__name__)
+    refuse(contents, "data set", run["data"], parts.batches.fingerprint())
+    seeds = {name: seed for name, (seed, _) in run["streams"].items()}
+    refuse(contents, "seeds", seeds, {name: s.seed for name, s in parts.streams().items()})
+
+
+def memory_of(contents: Contents, parts: Parts) -> dict[str, Shape]:
+    """Return the name and shape of everything that a file has to hold of the optimizer's memory.
+
+    Memory that only other options would need doesn't matter.
+    """
+    optimizer, saved = parts.optimizer, contents.description["optimizer"]
+    average = ("average",) if optimizer.ema_decay is not None else ()
+    memory: dict[str, Shape] = {}
+    for kind in (*optimizer.arrays, *average):
+        if any(name.startswith(f"optimizer/{kind}/") for name in contents.shapes):
+            for name, wanted in parts.model.declarations().items():
+                memory[f"optimizer/{kind}/{name}"] = wanted.shape
+        elif saved["steps"]:
+            raise CheckpointError(
+                f"{contents.path} lacks the optimizer's {kind}: it ran with other options, "
+                f"{shorten(saved['options'])}"
+            )
+    return memory
+
+
+def say_differences(contents: Contents, parts: Parts) -> None:
+    """Warn of everything in which the run goes on differently."""
+    optimizer, saved = parts.optimizer, contents.description["optimizer"]
+    batch_size = contents.description["run"]["batch_size"]
+    if batch_size != parts.batches.batch_size:
+        say(contents, "batch_size", batch_size, parts.batches.batch_size)
+    if not isinstance(optimizer.lr, ReduceOnPlateau) or saved["plateau"] is None:
+        try:
+            lr = float(optimizer.lr(saved["steps"]) if callable(optimizer.lr) else optimizer.lr)
+        except ArithmeticError as error:
+            raise CheckpointError(
+                f"{contents.path}: no lr for its optimizer.steps, {saved['steps']} ({error})"
+            ) from error
+        if lr != saved["lr"]:
+            say(contents, "lr", saved["lr"], lr)
     for name, value in options(optimizer).items():
         if saved["options"].get(name) != json.loads(json.dumps(value)):
             say(contents, name, saved["options"].get(name), value)
@@ -158,11 +188,5 @@ def refuse(contents: Contents, what: str, found: Any, mine: Any) -> None:
 
 def say(contents: Contents, what: str, found: Any, mine: Any) -> None:
     """Warn that the run goes on with something else than before."""
-    text = f"{contents.path}: going on with {what} {mine!r}, it was {found!r}"
+    text = f"{contents.path}: going on with {what} {mine!r}, it was {shorten(repr(found))}"
     warnings.warn(text, CheckpointWarning, stacklevel=2)
-
-
-def shorten(value: Any) -> str:
-    """Write a value, cut if it is long."""
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
