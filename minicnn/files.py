@@ -21,7 +21,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give the block a path to write to; afterwards the file appears at ``path`` in one step.
 
     If the block or the disk fails, ``path`` is what it was before and nothing is left behind.  If
-    the machine fails, at any moment, ``path`` is the old file or the new one, whole.
+    the machine fails, at any moment, ``path`` is the old file or the new one, whole.  A
+    process that is killed leaves its part behind, ``.NAME.XXXXXXXX.part``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -30,12 +31,23 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o666 & ~umask())
-        with open(part, "rb") as file:
+        with naming(path), open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give errors of the system that don't say which file it was about the name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -40,7 +40,8 @@ def progress_bar(total: int, title: str, show: str | bool = "auto", done: int = 
     show: True, False, or "auto" for terminals only.
     """
     check_show(show)
-    if not (sys.stderr.isatty() if show == "auto" else show):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not (terminal if show == "auto" else show):
         yield Bar()
         return
     from tqdm import tqdm

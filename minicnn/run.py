@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -12,17 +12,17 @@ from math import inf
 from typing import Any
 
 from .backend import Array
-from .checkpoint.file import CheckpointError
+from .checkpoint.file import CheckpointError, CheckpointWarning
 from .checkpoint.folder import RunFolder
 from .checkpoint.state import Parts, State, read_state, write_state
 from .data.batches import Batches
-from .diagnosis import NotFinite, check_loss
+from .diagnosis import NotFinite, broken_array, check_epoch, check_loss
 from .layers import Sequential
 from .metrics import Meter
 from .optim import Optimizer
 from .progress import progress_bar
 from .schedule import ReduceOnPlateau
-from .signals import Interrupted, Interruption
+from .signals import Interrupted, Interruption, say
 
 CHECK_EVERY = 100  # batches between two looks at the loss on a GPU
 
@@ -53,6 +53,11 @@ class Epoch:
             f"  lr {self.lr:.3g}  {self.seconds:.1f} s  {self.images_per_second:,.0f} images/s"
         )
 
+    @property
+    def judged(self) -> float:
+        """What makes an epoch better than another: the loss in validation, or else in training."""
+        return self.loss if self.val_loss is None else self.val_loss
+
     def as_dict(self) -> dict[str, Any]:
         """Return the record as a dictionary, for JSON."""
         return asdict(self)
@@ -76,6 +81,9 @@ class Run:
     another architecture, optimizer, seed or data set, or at work in another process.  Another batch
     size or learning rate is said in a `CheckpointWarning`.
 
+    check_finite: at an epoch's end, and on a GPU every 100 batches, raise `NotFinite` if loss or
+    weights aren't finite.  Such a state is never saved, whatever this is.
+
     epoch: how many are done.  position: pictures of the next one that are done.  records: of the
     epochs done.  meter: of the epoch at work.
     """
@@ -92,15 +100,15 @@ class Run:
         progress: str | bool = "auto",
         check_finite: bool = True,
     ) -> None:
-        if resume not in (True, False, "auto"):
+        if not isinstance(resume, bool) and resume != "auto":
             raise ValueError(f"resume {resume!r}: expected 'auto', True or False")
         self.model, self.optimizer, self.batches = model, optimizer, batches
         self.folder = None if folder is None else RunFolder(folder, keep)
         self.resume, self.progress, self.check_finite = resume, progress, check_finite
         self.epoch, self.position, self.seconds = 0, 0, 0.0
-        self.meter, self.best, self.lr = Meter(), inf, optimizer.current_lr
+        self.meter, self.lr = Meter(), optimizer.current_lr
         self.records: list[Epoch] = []
-        self.interruption, self.open = Interruption(), ExitStack()
+        self.interruption, self.open, self.shown = Interruption(), ExitStack(), ExitStack()
 
     def __enter__(self) -> Run:
         with ExitStack() as stack:  # undone only if something fails here
@@ -112,9 +120,10 @@ class Run:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.open.close()
+        self.shown.close()  # the bar, if the caller's loop didn't end
+        self.open.__exit__(kind, error, trace)
         if isinstance(error, NotFinite):
-            batch = self.position // self.batches.batch_size + 1
+            batch = min(self.position // self.batches.batch_size + 1, len(self.batches))
             error.args = (f"epoch {self.epoch + 1}, batch {batch}: {error}",)
 
     def take_up(self, folder: RunFolder) -> None:
@@ -131,14 +140,31 @@ class Run:
         state = folder.newest(lambda contents: read_state(contents, self.parts()))
         self.epoch, self.position, self.seconds = state.epoch, state.position, state.seconds
         self.records = [Epoch(**record) for record in state.records]
-        self.best = inf if state.best is None else state.best
         self.meter.examples, self.meter.loss_sum, self.meter.correct = state.meter
+        if callable(self.optimizer.lr) and self.optimizer.steps:  # of the last step, for a record
+            self.lr = float(self.optimizer.lr(self.optimizer.steps - 1))
+        if self.batches.stream is not None:  # as if this epoch's order had been drawn here
+            self.batches.drawn_from = self.batches.stream.position
+        folder.mend(state.records, self.best_epoch)
+
+    @property
+    def best(self) -> float:
+        """The lowest loss of an epoch: in validation, or in training where there is none."""
+        return min((r.judged for r in self.records if r.judged < inf), default=inf)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with that loss; 0 if there is none."""
+        return next((r.epoch for r in self.records if r.judged == self.best < inf), 0)
 
     def rest_of_epoch(self) -> Iterator[tuple[Array, Array]]:
         """Yield the batches (x, labels) of this epoch that are still to be done."""
+        self.stop_if_asked()
         start, before = time.perf_counter(), self.seconds
-        total, title = self.batches.examples, f"epoch {self.epoch + 1}"
-        with progress_bar(total, title, self.progress, done=self.position) as bar:
+        total, title, x = self.batches.examples, f"epoch {self.epoch + 1}", None
+        with self.shown:
+            bar = progress_bar(total, title, self.progress, done=self.position)
+            advance = self.shown.enter_context(bar).advance
             for number, (x, labels) in enumerate(self.batches.epoch(self.position), start=1):
                 self.lr = self.optimizer.current_lr
                 yield x, labels
@@ -146,9 +172,14 @@ class Run:
                 if self.check_finite and number % CHECK_EVERY == 0:
                     self.look_at_loss(x)
                 self.position += len(x)
-                bar.advance(len(x), self.meter)
-                self.stop_if_asked()
-        self.model.device.synchronize()
+                advance(len(x), self.meter)
+                if self.asked:
+                    break
+        self.stop_if_asked()  # without the bar
+        if self.check_finite and x is not None:  # which waits for a GPU
+            check_epoch(self.model, self.optimizer, x, self.meter.loss_sum, self.lr)
+        else:
+            self.model.device.synchronize()
         self.seconds = before + time.perf_counter() - start
 
     def look_at_loss(self, x: Array) -> None:
@@ -174,21 +205,27 @@ class Run:
             seconds=self.seconds,
             images_per_second=self.meter.examples / max(self.seconds, 1e-9),
         )
-        judged = record.loss if record.val_loss is None else record.val_loss
         if isinstance(self.optimizer.lr, ReduceOnPlateau):
-            self.optimizer.lr.observe(judged)
+            self.optimizer.lr.observe(record.judged)
         self.records.append(record)
         self.epoch, self.position, self.seconds, self.meter = self.epoch + 1, 0, 0.0, Meter()
-        best = judged < self.best
-        self.best = min(self.best, judged)
-        self.save(best)
+        self.save()
         self.stop_if_asked(saved=True)
         return record
 
-    def save(self, best: bool = False) -> None:
-        """Write the state to the folder, if there is one."""
+    def save(self) -> bool:
+        """Write the state to the folder, if there is one; return whether that was done.
+
+        A state that isn't finite isn't written, so that the last good one stays: a
+        `CheckpointWarning` says so.
+        """
         if self.folder is None:
-            return
+            return False
+        broken = broken_array(self.model, self.optimizer)
+        if broken:
+            text = f"nothing was saved, since there are values in {broken} that aren't finite"
+            warnings.warn(text, CheckpointWarning, stacklevel=2)
+            return False
         state = State(
             epoch=self.epoch,
             position=self.position,
@@ -197,22 +234,30 @@ class Run:
             best=None if self.best == inf else self.best,
             records=[record.as_dict() for record in self.records],
         )
+        best = self.position == 0 and 0 < self.epoch == self.best_epoch
         self.folder.save(*write_state(state, self.parts()), best)
+        return True
 
     def parts(self) -> Parts:
         """Return what a state is about."""
         return Parts(self.model, self.optimizer, self.batches)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has asked for an end."""
+        return self.folder is not None and self.interruption.received is not None
 
     def stop_if_asked(self, saved: bool = False) -> None:
         """After a signal: save, and raise `Interrupted` with the way to go on."""
         number = self.interruption.received
         if number is None or self.folder is None:
             return
-        if not saved:
-            self.save()
+        where = f"saved in {self.folder.last}"
+        if not saved and not self.save():
+            where = f"which weren't saved; what was before may be in {self.folder.last}"
         text = (
-            f"stopped in epoch {self.epoch + 1} after {self.position:,} pictures, saved in "
-            f"{self.folder.last}; go on with the same command and --resume, or resume=True"
+            f"stopped in epoch {self.epoch + 1} after {self.position:,} pictures, {where}; "
+            "go on with the same command and --resume, or resume=True"
         )
-        print(text, file=sys.stderr)
+        say(text)
         raise Interrupted(number, text)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -29,7 +30,9 @@ class Interrupted(SystemExit):
 class Interruption:
     """While the block runs, the first signal only sets ``received``; whoever works looks at it.
 
-    In threads other than the main one nothing is changed: Python gives signals to that one alone.
+    If the block ends and nobody has, the signal takes its usual effect then: a Ctrl-C in the last
+    moment isn't lost.  A signal that the program ignores, as in the background, stays ignored.  In
+    threads other than the main one nothing is changed: Python gives signals to that one alone.
     """
 
     def __init__(self) -> None:
@@ -37,9 +40,13 @@ class Interruption:
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
+        self.received = None
         if threading.current_thread() is threading.main_thread():
             for number in ASKED:
-                self.before[number] = signal.signal(number, self.note)
+                handler = signal.getsignal(number)
+                if handler not in (signal.SIG_IGN, None):  # None: not Python's, can't be put back
+                    self.before[number] = handler
+                    signal.signal(number, self.note)
         return self
 
     def __exit__(
@@ -48,9 +55,12 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        caught = self.received if self.before else None
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+        if caught is not None and (kind is None or kind is GeneratorExit):
+            signal.raise_signal(caught)
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Take note of the first signal; at the second, die of it as if nobody had listened."""
@@ -60,4 +70,23 @@ class Interruption:
             return
         self.received = number
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-        print(f"\n{name}: saving after this batch; once more to quit at once", file=sys.stderr)
+        say(f"{name}: saving after this batch; once more to quit at once", fresh=True)
+
+
+def say(text: str, fresh: bool = False) -> None:
+    """Write a line to stderr, whatever happens there: nobody reading it isn't an error.
+
+    It goes past Python's own stream, which refuses to be written to by a signal's handler while it
+    is at work.  fresh: something may stand on the line already; on a terminal it is wiped off.
+    """
+    with suppress(OSError, ValueError, RuntimeError, AttributeError):
+        start = ""
+        if fresh:
+            start = "\r\x1b[K" if sys.stderr.isatty() and sys.platform != "win32" else "\n"
+        line = f"{start}{text}\n"
+        try:
+            handle = sys.stderr.fileno()
+        except (OSError, ValueError, AttributeError):  # no file: a notebook's, or a test's
+            sys.stderr.write(line)
+        else:
+            os.write(handle, line.encode(errors="replace"))

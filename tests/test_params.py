@@ -90,5 +90,5 @@ def test_layers_declare_what_decays():
 @pytest.mark.parametrize(("penalty", "l1", "l2"), [(mc.L1(0.5), 0.5, 0), (mc.L2(0.25), 0, 0.25)])
 def test_penalties(penalty, l1, l2):
     assert penalty == mc.Penalty(l1, l2)
-    with pytest.raises(ValueError, match="strength .*expected a number >= 0"):
+    with pytest.raises(ValueError, match=r"strength .*expected a number >= 0"):
         mc.Penalty(l1=-l1, l2=-l2)

@@ -99,7 +99,7 @@ def test_one_cycle_of_few_steps(steps):
         (lambda: schedule.one_cycle(0.1, steps=10, rise=1.0), "rise 1.0"),
         (lambda: schedule.one_cycle(0.1, steps=10, start=0), "start 0"),
         (lambda: schedule.ReduceOnPlateau(0.0), "lr 0.0"),
-        (lambda: schedule.ReduceOnPlateau(0.1, factor=1.0), "factor 1.0: expected a number > 0 and < 1"),
+        (lambda: schedule.ReduceOnPlateau(0.1, factor=1.0), "factor 1.0: .* > 0 and < 1"),
     ],
 )
 def test_schedule_refuses(make, text):
