@@ -10,7 +10,7 @@ import threading
 from contextlib import ExitStack
 
 import pytest
-import runs
+import run_helpers as runs
 
 from minicnn.files import lock, take_lock, umask, whole_file
 

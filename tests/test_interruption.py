@@ -13,8 +13,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import runs
-from runs import leftovers, process, saved, states
+import run_helpers as runs
+from run_helpers import leftovers, process, saved, states
 
 import minicnn as mc
 

@@ -7,8 +7,8 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-import runs
-from runs import Plan, assert_same, net, pictures, saved, states
+import run_helpers as runs
+from run_helpers import Plan, assert_same, net, pictures, saved, states
 from standin import installed
 
 import minicnn as mc

@@ -7,7 +7,18 @@ from functools import partial
 
 import numpy as np
 import pytest
-from runs import COUNT, KINDS, Plan, Result, assert_same, figures, net, pictures, saved, states
+from run_helpers import (
+    COUNT,
+    KINDS,
+    Plan,
+    Result,
+    assert_same,
+    figures,
+    net,
+    pictures,
+    saved,
+    states,
+)
 from standin import installed
 
 import minicnn as mc

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
-from runs import Plan, assert_same, figures, leftovers, net, pictures, process, saved, states
+import run_helpers as runs
+from run_helpers import Plan, assert_same, figures, leftovers, net, pictures, process, saved, states
 
 import minicnn as mc
 

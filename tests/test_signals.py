@@ -6,8 +6,8 @@ import signal
 import threading
 
 import pytest
-import runs
-from runs import Plan, assert_same, net, pictures, states
+import run_helpers as runs
+from run_helpers import Plan, assert_same, net, pictures, states
 
 import minicnn as mc
 from minicnn.signals import Interrupted, Interruption

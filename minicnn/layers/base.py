@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Device, Shape, to_numpy
-from ..initializers import get
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
 
@@ -56,15 +55,6 @@ def naming(layer: Layer, x: Array, whole: Layer | None = None) -> Iterator[None]
 
 class ShapeError(ValueError):
     """A layer can't take the shape that it is given; the text names the layer and the cause."""
-
-
-def check_options(layer: Any) -> None:
-    """Check the options that Conv2D and Dense share; raise ValueError for a wrong one."""
-    get(layer.kernel_initializer), get(layer.bias_initializer)
-    if not isinstance(layer.kernel_regularizer, Penalty | None):
-        raise ValueError(
-            f"kernel_regularizer {layer.kernel_regularizer!r}: expected L1(...) or L2(...)"
-        )
 
 
 class Built:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from math import prod
+from typing import Any
 
 from ..backend import Array, Shape
 from ..functional.conv import conv2d_backward, conv2d_forward
 from ..functional.windows import Padding, Pair, out_size, pair, resolve_padding
 from ..options import whole
 from ..params import Penalty
-from .base import Layer, check_options
+from .weighted import Weighted
 
 
 @dataclass(eq=False, repr=False)
-class Conv2D(Layer):
+class Conv2D(Weighted):
     """Slide filters over the pictures (`functional.conv`).
 
     x: (N, H, W, C)   w: (KH, KW, C/groups, filters)   b: (filters,)   y: (N, OH, OW, filters)
@@ -41,7 +42,7 @@ class Conv2D(Layer):
         size = pair(self.kernel_size, "Conv2D: kernel_size")
         strides, dilation = pair(self.strides, "strides"), pair(self.dilation_rate, "dilation_rate")
         resolve_padding(self.padding, (1, 1), size, strides, dilation)
-        check_options(self)
+        self.check_options()
         if self.filters % self.groups:
             raise ValueError(f"{self}: filters must be a multiple of groups")
 
@@ -78,15 +79,5 @@ class Conv2D(Layer):
         )
         return y
 
-    def backward(self, dy: Array) -> Array:
-        return self.go_back(dy, need_dx=True)
-
-    def backward_params(self, dy: Array) -> None:
-        self.go_back(dy, need_dx=False)
-
-    def go_back(self, dy: Array, need_dx: bool) -> Array:
-        """Write dw and db; return dx, or None where it isn't needed."""
-        dx, self.dw[...], db = conv2d_backward(dy, self.take_cache(), need_dx)
-        if self.use_bias:
-            self.db[...] = db
-        return dx
+    def gradients(self, dy: Array, cache: Any, need_dx: bool) -> tuple[Any, Array, Any]:
+        return conv2d_backward(dy, cache, need_dx)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from math import prod
+from typing import Any
 
 from ..backend import Array, Shape
 from ..functional.dense import dense_backward, dense_forward
 from ..options import whole
 from ..params import Penalty
-from .base import Layer, check_options
+from .base import Layer
+from .weighted import Weighted
 
 
 @dataclass(eq=False, repr=False)
-class Dense(Layer):
+class Dense(Weighted):
     """Connect every input with every unit (`functional.dense`).
 
     x: (N, I)   w: (I, units)   b: (units,)   y: (N, units)
@@ -28,7 +30,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         self.units = whole(self.units, "Dense: units")
-        check_options(self)
+        self.check_options()
 
     def resolve(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
@@ -44,18 +46,8 @@ class Dense(Layer):
         y, self.cache = dense_forward(x, self.w, self.b if self.use_bias else None)
         return y
 
-    def backward(self, dy: Array) -> Array:
-        return self.go_back(dy, need_dx=True)
-
-    def backward_params(self, dy: Array) -> None:
-        self.go_back(dy, need_dx=False)
-
-    def go_back(self, dy: Array, need_dx: bool) -> Array:
-        """Write dw and db; return dx, or None where it isn't needed."""
-        dx, self.dw[...], db = dense_backward(dy, self.take_cache(), need_dx)
-        if self.use_bias:
-            self.db[...] = db
-        return dx
+    def gradients(self, dy: Array, cache: Any, need_dx: bool) -> tuple[Any, Array, Any]:
+        return dense_backward(dy, cache, need_dx)
 
 
 @dataclass(eq=False, repr=False)
