@@ -233,7 +233,7 @@ def on_a_terminal(arguments, when, number):
 
 SLOW = """
 import sys, time
-import minicnn as mc, runs
+import minicnn as mc, run_helpers as runs
 def slow(x, labels, rng):
     time.sleep(0.12)  # so that the bar is drawn anew after every batch
     return x, labels

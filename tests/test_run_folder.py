@@ -359,7 +359,7 @@ def test_error_at_any_step_of_saving_leaves_best_the_best(tmp_path, monkeypatch,
 FILL = """
 import sys
 from pathlib import Path
-import minicnn as mc, runs
+import minicnn as mc, run_helpers as runs
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 if limit:
     import resource
