@@ -1,6 +1,6 @@
 """Small training runs for tests: in this process, in another one, stopped where a test says.
 
-As a program, ``python run_helpers.py FOLDER EPOCHS [DIE_AT]``, it trains in a folder from wherever the run
+As a program, ``run_helpers.py FOLDER EPOCHS [DIE_AT]``, it trains in a folder from where the run
 there stands, and prints "ready" and, at the end, "done" with a digest of everything that counts.
 DIE_AT: kill itself before its so many-th operation on a file in the folder.
 """
