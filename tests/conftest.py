@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 
 import numpy as np
@@ -9,6 +10,19 @@ import pytest
 from backends import Backend
 
 from minicnn import backend as minicnn_backend
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to Ctrl-C and SIGTERM, and let child processes do so.
+
+    Who starts the tests in the background may have had them ignored; tests send them.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
