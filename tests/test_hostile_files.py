@@ -43,6 +43,9 @@ def everything(folder: Path) -> dict[Path, int]:
     return {file: file.lstat().st_mtime_ns for file in folder.rglob("*")}
 
 
+TRACED = 3.0  # seconds: a second, and tracemalloc makes it several times as slow
+
+
 @contextmanager
 def refused(path: Path, match: str):
     """Expect a `CheckpointError` within a second and in bounded memory, and no side effect."""
@@ -60,7 +63,7 @@ def refused(path: Path, match: str):
     assert path.name in text and len(text) < 5000, f"{len(text)} characters: {text[:300]}"
     assert everything(path.parent) == files and set(sys.modules) == modules
     assert peak < 2 * size + CONSTANT, f"{peak:,} bytes for a file of {size:,}"
-    assert seconds < 1, f"{seconds:.2f} s"
+    assert seconds < TRACED, f"{seconds:.2f} s"
 
 
 @pytest.fixture(scope="module", autouse=True)
