@@ -82,7 +82,7 @@ def test_run_killed_at_random_moments_ends_as_if_nothing_had_been(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "chains"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(("number", "chains"), [(signal.SIGINT, 5), (signal.SIGTERM, 1)])
 def test_run_interrupted_at_random_moments_ends_as_if_nothing_had_been(tmp_path, number, chains):
     found = stop_many(tmp_path, number, chains, count=13)
     codes = [code for _, codes in found for code in codes]
