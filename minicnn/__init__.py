@@ -21,6 +21,7 @@ from .data.batches import Batches, stratified_split
 from .data.errors import DatasetError, DatasetNotFound, DatasetWarning
 from .diagnosis import NotFinite
 from .fitting import fit
+from .kernels.cpu import conv_algorithm
 from .layers import (
     GELU,
     AveragePool2D,
@@ -47,6 +48,7 @@ from .layers import (
 from .losses import CrossEntropy, MeanSquaredError
 from .metrics import Meter
 from .optim import SGD, Adam, AdamW, RMSprop
+from .parallel import threads
 from .params import L1, L2, Parameters, Penalty
 from .progress import progress_bar
 from .run import Epoch, Run
@@ -104,6 +106,7 @@ __all__ = [
     "Tanh",
     "augment",
     "backpropagate",
+    "conv_algorithm",
     "datasets",
     "device",
     "evaluate",
@@ -118,6 +121,7 @@ __all__ = [
     "save",
     "schedule",
     "stratified_split",
+    "threads",
     "to_numpy",
     "train_step",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import plan as planned
 from .backend import Array, to_numpy
 from .data.batches import Batches
 from .diagnosis import NotFinite, check_loss
@@ -34,7 +35,7 @@ def backpropagate(
     check: called with the loss before going back; it may raise.
     Returns the loss, shape (), penalties included, and the logits, (N, K).
     """
-    logits = model.forward(x, training=True)
+    logits, plan = planned.forward(model, x)
     value, dlogits = loss(logits, labels)
     charged = [
         (name, *penalty_forward(model.params[name], penalty.l1, penalty.l2))
@@ -44,7 +45,7 @@ def backpropagate(
         value = value + extra
     if check is not None:
         check(value)
-    model.backward_params(dlogits)
+    planned.backward(model, dlogits, plan)
     for name, extra, cache in charged:
         model.grads[name][...] += penalty_backward(model.device.xp.ones_like(extra), cache)
     return value, logits
@@ -118,7 +119,7 @@ def evaluate(
     meter = Meter()
     for x_part, y_part in Batches(x, y, batch_size, indices=indices):
         labels = model.device.asarray(y_part)
-        logits = model.infer(model.device.asarray(x_part))
+        logits = planned.infer(model, model.device.asarray(x_part))
         meter.add(loss(logits, labels)[0], logits, labels)
     penalties = sum(
         float(penalty_forward(model.params[name], penalty.l1, penalty.l2)[0])
@@ -136,7 +137,7 @@ def predict(model: Sequential, x: np.ndarray, batch_size: int = 256) -> np.ndarr
     whole(batch_size, "batch_size")
     parts = []
     for start in range(0, len(x), batch_size):
-        y = model.infer(model.device.asarray(x[start : start + batch_size]))
+        y = planned.infer(model, model.device.asarray(x[start : start + batch_size]))
         parts.append(
             to_numpy(y if isinstance(model.last_leaf(), Softmax) else softmax_forward(y)[0])
         )

@@ -1,0 +1,47 @@
+"""Max-pooling by 2 of pictures, and row-wise work on pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .script import Script, maximum
+
+Winners = tuple[np.ndarray, np.ndarray]
+
+
+def pool_by_2(script: Script, x: np.ndarray, y: np.ndarray, training: bool) -> Winners | None:
+    """Write max-pooling by 2, columns first: of equals the first in the window's order wins.
+
+    x: (m, H, W, C).  y: (m, H//2, W//2, C).  Returns, in training, where the left one and where
+    the upper one was the larger.
+    """
+    m, OH, OW, C = y.shape
+    left, right = (x[:, : 2 * OH, k : 2 * OW : 2] for k in (0, 1))
+    wide = script.new((m, 2 * OH, OW, C))
+    script(maximum, left, right, wide)
+    upper, lower = wide[:, 0::2], wide[:, 1::2]
+    script(maximum, upper, lower, y)
+    winners = None
+    if training:
+        winners = script.new(wide.shape, bool), script.new(y.shape, bool)
+        script(np.greater_equal, left, right, winners[0])
+        script(np.greater_equal, upper, lower, winners[1])
+    script.free(wide)
+    return winners
+
+
+def unpool_by_2(script: Script, dy: np.ndarray, winners: Winners, dx: np.ndarray) -> None:
+    """Write what sends dy, (m, OH, OW, C), to the winners; zero elsewhere in dx, (m, H, W, C)."""
+    m, OH, OW, C = dy.shape
+    if dx.shape[1] > 2 * OH:
+        script(dx[:, 2 * OH :].fill, 0)
+    if dx.shape[2] > 2 * OW:
+        script(dx[:, :, 2 * OW :].fill, 0)
+    wide = script.new((m, 2 * OH, OW, C))
+    upper, lower = wide[:, 0::2], wide[:, 1::2]
+    script(np.multiply, dy, winners[1], upper)
+    script(np.subtract, dy, upper, lower)
+    left, right = (dx[:, : 2 * OH, k : 2 * OW : 2] for k in (0, 1))
+    script(np.multiply, wide, winners[0], left)
+    script(np.subtract, wide, left, right)
+    script.free(wide)

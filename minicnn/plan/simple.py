@@ -1,0 +1,226 @@
+"""Planners for the simple layers.  Read `plan_dense`, and you can write another."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from ..kernels.cpu.pooling import pool_by_2, unpool_by_2
+from ..kernels.cpu.rows import cut, in_rows, masked
+from ..kernels.cpu.script import maximum
+from ..kernels.cpu.team import Team
+from ..kernels.cpu.winograd import add_product
+from ..layers import (
+    GELU,
+    AveragePool2D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    LeakyReLU,
+    MaxPool2D,
+    Normalize,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from ..streams import Stream
+from .convolution import halves
+from .slices import Backwards, Planned, Run, Slice, slicewise, teamwise
+
+
+@slicewise(Dense, ReLU)
+@slicewise(Dense)
+def plan_dense(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """y = x w + b, cut off at zero if a ReLU follows (`functional.dense`)."""
+    layer, relu = run[0], len(run) > 1
+    y = s.new((len(x), layer.units))  # (n, O) = (n, I) @ (I, O)
+    s(np.matmul, x, layer.w, y)
+    if layer.use_bias:
+        s(np.add, y, layer.b, y)
+    if relu:
+        cut(s, y)
+    if not s.training:
+        s.free(x)
+    elif relu:
+        s.hold(y)
+
+    def backward(dy: Array) -> Any:
+        d = dy
+        if relu:
+            d = s.reuse(dy)
+            masked(s, dy, y, d)
+            s.free(y)
+        s(np.matmul, x.T, d, s.grad(layer, "w"))  # (I, O) = (I, n) @ (n, O)
+        if layer.use_bias:
+            add_product(s, s.ones(len(x)), d, s.grad(layer, "b"), first=True)
+        dx = None
+        if need_dx:
+            dx = s.like(x)  # (n, I) = (n, O) @ (O, I)
+            s(np.matmul, d, layer.w.T, dx)
+        s.free(x, d)
+        return dx
+
+    return y, backward
+
+
+@slicewise(Flatten)
+def plan_flatten(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Look at pictures as rows."""
+    return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
+
+
+@slicewise(ReLU)
+def plan_relu(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """y = max(x, 0), in place if nobody else needs x."""
+    y = s.reuse(x)
+    s(maximum, in_rows(x), s.zeros(in_rows(x).shape[1]), in_rows(y))
+    if s.training:
+        s.hold(y)
+
+    def backward(dy: Array) -> Any:
+        dx = s.reuse(dy)
+        masked(s, dy, y, dx)
+        s.free(y)
+        return dx
+
+    return y, backward
+
+
+@slicewise(MaxPool2D)
+def plan_maxpool2d(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Keep the largest of each 2x2 window; other windows are left to the book."""
+    (layer,) = run
+    if not halves(layer):
+        return None
+    y = s.new((len(x), *layer.output_shape))
+    winners = pool_by_2(s, x, y, s.training)
+    s.free(x)
+
+    def backward(dy: Array) -> Any:
+        dx = s.new(x.shape)
+        unpool_by_2(s, dy, winners, dx)  # type: ignore[arg-type]
+        s.free(dy, *winners)  # type: ignore[misc]
+        return dx
+
+    return y, backward
+
+
+@slicewise(GlobalAveragePool2D)
+def plan_globalaveragepool2d(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Take the mean over the pixels, as a product with 1 / (H*W)."""
+    n, H, W, C = x.shape
+    share = s.constant("mean", (1, H * W), 1 / (H * W))
+    y = s.new((n, C))
+    s(np.matmul, share, x.reshape(n, H * W, C), y.reshape(n, 1, C))
+    s.free(x)
+
+    def backward(dy: Array) -> Any:
+        dx = s.new(x.shape)
+        s(np.multiply, dy, share[0, 0], dy)
+        s(np.copyto, dx, dy[:, None, None, :])
+        s.free(dy)
+        return dx
+
+    return y, backward
+
+
+@teamwise(Dropout)
+def plan_dropout(
+    run: Run, xs: list[Array], team: Team, need_dx: bool
+) -> tuple[list[Array], Backwards]:
+    """Switch values off, those that one generator for the whole batch would (`functional.dropout`).
+
+    Each slice moves that generator on to where its own pictures begin.
+    """
+    (layer,) = run
+    slices: list[Slice] = team.scripts  # type: ignore[assignment]
+    if not slices[0].training or layer.stream is None:
+        return xs, lambda dys: dys
+    position = [0]
+
+    def next_position() -> None:
+        position[0] = layer.stream.position
+        layer.stream.position += 1
+
+    team.before(next_position)
+    scale = team.dtype.type(1 / (1 - layer.rate))
+
+    def draw(numbers: np.ndarray, skipped: int) -> None:
+        generator = Stream(layer.stream.seed, layer.stream.name, position[0]).next()
+        generator.bit_generator.advance(skipped // 2)  # a step makes two numbers
+        generator.random(skipped % 2, dtype="float32")
+        generator.random(out=numbers, dtype="float32")
+
+    ys, keeps = [], []
+    for x, s in zip(xs, slices, strict=True):
+        numbers, keep = s.new(x.shape, "float32"), s.new(x.shape, bool)
+        s(draw, numbers, s.part.start * x[0].size)
+        s(np.greater_equal, numbers, layer.rate, keep)
+        s.free(numbers)
+        y = s.reuse(x)
+        s(np.multiply, x, keep, y)
+        s(np.multiply, y, scale, y)
+        ys.append(y)
+        keeps.append(keep)
+
+    def backward(dys: list[Array]) -> list[Any]:
+        dxs = []
+        for dy, keep, s in zip(dys, keeps, slices, strict=True):
+            dxs.append(s.reuse(dy))
+            s(np.multiply, dy, keep, dxs[-1])
+            s(np.multiply, dxs[-1], scale, dxs[-1])
+            s.free(keep)
+        return dxs
+
+    return ys, backward
+
+
+@slicewise(Normalize)
+@slicewise(LeakyReLU)
+@slicewise(GELU)
+@slicewise(SiLU)
+@slicewise(Tanh)
+@slicewise(Sigmoid)
+@slicewise(Softmax)
+@slicewise(MaxPool2D)
+@slicewise(AveragePool2D)
+@slicewise(Conv2D)
+def plan_by_the_book(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Let a copy of the layer do what its functions say, slice by slice.
+
+    For layers that treat every picture alike; one copy for each slice, as a layer has one cache.
+    """
+    (layer,) = run
+    twin = copy.copy(layer)
+    for name in layer.declared:
+        setattr(twin, f"d{name}", s.grad(layer, name) if s.training else None)
+    y = s.new((len(x), *layer.output_shape))
+
+    def forward() -> None:
+        y[...] = twin.forward(x, True) if s.training else twin.infer(x)
+
+    s(forward)
+    if not s.training:
+        s.free(x)
+
+    def backward(dy: Array) -> Any:
+        dx = s.like(x) if need_dx else None
+
+        def go_back() -> None:
+            if dx is None:
+                twin.backward_params(dy)
+            else:
+                dx[...] = twin.backward(dy)
+
+        s(go_back)
+        s.free(x, dy)
+        return dx
+
+    return y, backward

@@ -1,0 +1,119 @@
+"""Slice: what a planner writes in; and the two kinds of planners.
+
+A planner turns a run of layers into calls, forward and backward side by side, as in the book:
+
+    @slicewise(Flatten)
+    def plan_flatten(run, x, s, need_dx):
+        y = x.reshape(len(x), -1)
+
+        def backward(dy):
+            return dy.reshape(x.shape)
+
+        return y, backward
+
+It is called once for each slice of the batch.  x: the slice's input, (n,) + input_shape, an array
+that will hold it.  s: the `Slice`, to write calls and to take memory from.  need_dx: whether
+somebody asks for the gradient of x.  ``backward`` is called, if this is for training, after all
+layers above were planned: it gets the array that will hold dy and returns that of dx, or None.
+
+Who gets an array owns it, and frees it when the last call that reads it was written: x is freed by
+the layer that it goes into (in ``backward``, if it is needed there), y by the one that comes next,
+dy by the layer that it goes back through.  A layer whose ``backward`` reads y holds it meanwhile.
+To hand on x or dy itself, perhaps in another shape, is to hand on the ownership.
+
+A planner may answer None: this isn't for me.  Then a shorter run is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..backend import Array
+from ..kernels.cpu.script import Script
+from ..kernels.cpu.team import Team
+from ..layers import Layer
+from ..params import Views
+
+Backward: TypeAlias = Callable[[Array], Any]
+Planned: TypeAlias = tuple[Array, Backward] | None
+Backwards: TypeAlias = Callable[[list[Array]], list[Any]]
+Run: TypeAlias = Sequence[Any]
+
+
+class Slice(Script):
+    """The script of one slice of the batch, for planners.
+
+    training: whether there will be a backward.  part: which pictures of the batch it has.
+    """
+
+    training: bool
+    part: slice
+    team: Team
+    grads: Views
+
+    def grad(self, layer: Layer, name: str) -> np.ndarray:
+        """Return where this slice's gradient of a parameter goes: the slices' are added up."""
+        return self.grads[f"{layer.path}/{name}"]
+
+    def prepare(
+        self,
+        layer: Layer,
+        use: str,
+        shape: tuple[int, ...],
+        write: Callable[[Callable[..., None], np.ndarray], None],
+    ) -> np.ndarray:
+        """Return an array made of a layer's weights, once for all slices; see `Team.prepare`."""
+        return self.team.prepare((layer.path, use), shape, write)
+
+
+Planner: TypeAlias = Callable[[Run, Array, Slice, bool], Planned]
+TeamPlanner: TypeAlias = Callable[
+    [Run, list[Array], Team, bool], tuple[list[Array], Backwards] | None
+]
+
+PLANNERS: dict[tuple[type, ...], list[TeamPlanner]] = {}
+"""By run of layer classes: those who may know how to plan it, the first first."""
+
+
+def teamwise(*kinds: type) -> Callable[[TeamPlanner], TeamPlanner]:
+    """Register a planner for a run of layers that gets all slices at once, xs and team."""
+
+    def register(planner: TeamPlanner) -> TeamPlanner:
+        PLANNERS.setdefault(kinds, []).append(planner)
+        return planner
+
+    return register
+
+
+def slicewise(*kinds: type) -> Callable[[Planner], Planner]:
+    """Register a planner for a run of layers that looks at one slice of the batch at a time."""
+
+    def register(planner: Planner) -> Planner:
+        PLANNERS.setdefault(kinds, []).append(each_slice(planner))
+        return planner
+
+    return register
+
+
+def each_slice(planner: Planner) -> TeamPlanner:
+    """Return a planner that lets another plan each slice."""
+
+    def plan(
+        run: Run, xs: list[Array], team: Team, need_dx: bool
+    ) -> tuple[list[Array], Backwards] | None:
+        planned = []
+        for x, s in zip(xs, team.scripts, strict=True):
+            pair = planner(run, x, s, need_dx)  # type: ignore[arg-type]
+            if pair is None:
+                return None
+            planned.append(pair)
+
+        def backward(dys: list[Array]) -> list[Any]:
+            return [back(dy) for (_, back), dy in zip(planned, dys, strict=True)]
+
+        return [y for y, _ in planned], backward
+
+    return plan

@@ -1,0 +1,158 @@
+"""The walk through a network: which planner gets which layers, forward and then back.
+
+It knows no layer but those that are made of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from ..kernels.cpu.team import Team
+from ..layers import Concat, Layer, Residual, Sequential
+from ..layers.base import naming
+from .slices import PLANNERS, Backwards, Run, TeamPlanner, teamwise
+from .whole import plan_whole
+
+LONGEST = 4  # layers in a run
+
+
+def walk(
+    layers: Sequence[Layer], xs: list[Array], team: Team, need_dx: bool
+) -> tuple[list[Array], Backwards]:
+    """Plan layers one after the other; return their outputs and the way back."""
+    rest, backs = flat(layers), []
+    while rest:
+        for planner, run in candidates(rest):
+            label(team, run, "forward")
+            with naming(run[0], xs[0]):
+                planned = planner(run, xs, team, need_dx)
+            if planned is not None:
+                break
+        xs, back = planned
+        backs.append((run, back, need_dx))
+        need_dx = need_dx or any(part.declared for layer in run for part in layer.walk())
+        rest = rest[len(run) :]
+
+    def backward(dys: list[Any]) -> list[Any]:
+        for run, back, wanted in reversed(backs):
+            if not wanted and not any(part.declared for layer in run for part in layer.walk()):
+                break  # nobody asks for what comes before
+            label(team, run, "backward")
+            with naming(run[0], dys[0]):
+                dys = back(dys)
+        return dys
+
+    return xs, backward
+
+
+def flat(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with those inside a Sequential in its place."""
+    found: list[Layer] = []
+    for layer in layers:
+        found += flat(layer.layers) if type(layer) is Sequential else [layer]
+    return found
+
+
+def candidates(layers: Sequence[Layer]) -> list[tuple[TeamPlanner, Run]]:
+    """Return who may plan the first layers: those for the longest run first.
+
+    A class has its own planner or none: what a subclass does differently isn't known here.  Nor is
+    what an object does whose ``forward`` or ``backward`` somebody has replaced.
+    """
+    found: list[tuple[TeamPlanner, Run]] = []
+    for length in range(min(LONGEST, len(layers)), 0, -1):
+        run = layers[:length]
+        if not any({"forward", "backward", "infer"} & set(vars(layer)) for layer in run):
+            kinds = tuple(type(layer) for layer in run)
+            found += [(planner, run) for planner in PLANNERS.get(kinds, [])]
+    return [*found, (plan_whole, layers[:1])]
+
+
+def label(team: Team, run: Run, way: str) -> None:
+    """Note whose calls come next."""
+    for script in team.scripts:
+        script.label = f"{way} {run[0].path}"
+
+
+@teamwise(Residual)
+def plan_residual(
+    run: Run, xs: list[Array], team: Team, need_dx: bool
+) -> tuple[list[Array], Backwards]:
+    """y = main(x) + side(x); the gradient goes both ways, and dx is the sum."""
+    (layer,) = run
+    for x, s in zip(xs, team.scripts, strict=True):
+        s.hold(x)
+    sides, side_back = walk([] if layer.side is None else [layer.side], xs, team, need_dx)
+    mains, main_back = walk([layer.main], xs, team, need_dx)
+    label(team, run, "forward")
+    ys = [add(s, a, b) for s, a, b in zip(team.scripts, mains, sides, strict=True)]
+
+    def backward(dys: list[Array]) -> list[Any]:
+        for dy, s in zip(dys, team.scripts, strict=True):
+            s.hold(dy)
+        dmains = main_back(dys)
+        dsides = side_back(dys)
+        label(team, run, "backward")
+        if not need_dx:
+            return dmains
+        return [add(s, a, b) for s, a, b in zip(team.scripts, dmains, dsides, strict=True)]
+
+    return ys, backward
+
+
+def add(s: Any, a: Array, b: Array) -> Array:
+    """Write a + b, in the place of one of them if nobody else needs it."""
+    a, b = (a, b) if s.memory.alone(a) else (b, a)
+    total = a if s.memory.alone(a) else s.like(a)
+    s(np.add, a, b, total)
+    s.free(b, None if total is a else a)
+    return total
+
+
+@teamwise(Concat)
+def plan_concat(
+    run: Run, xs: list[Array], team: Team, need_dx: bool
+) -> tuple[list[Array], Backwards]:
+    """Lay the branches' channels side by side; dx is the sum over the branches."""
+    (layer,) = run
+    shape = layer.output_shape
+    ys = [s.new((len(x), *shape)) for x, s in zip(xs, team.scripts, strict=True)]
+    ends = np.cumsum([part.output_shape[-1] for part in layer.parts]).tolist()
+    channels = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+    backs = []
+    for number, (part, where) in enumerate(zip(layer.parts, channels, strict=True)):
+        for x, s in zip(xs, team.scripts, strict=True):
+            if number < len(layer.parts) - 1:
+                s.hold(x)
+        outs, back = walk([part], xs, team, need_dx)
+        backs.append(back)
+        label(team, run, "forward")
+        for out, y, s in zip(outs, ys, team.scripts, strict=True):
+            s(np.copyto, y[..., where], out)
+            s.free(out)
+
+    def backward(dys: list[Array]) -> list[Any]:
+        total: list[Any] = []
+        for back, where in reversed(list(zip(backs, channels, strict=True))):
+            label(team, run, "backward")
+            cuts = []
+            for dy, s in zip(dys, team.scripts, strict=True):
+                cuts.append(s.new(dy[..., where].shape))
+                s(np.copyto, cuts[-1], dy[..., where])
+            dxs = back(cuts)
+            label(team, run, "backward")
+            if need_dx:
+                total = (
+                    [add(s, a, b) for s, a, b in zip(team.scripts, total, dxs, strict=True)]
+                    if total
+                    else dxs
+                )
+        for dy, s in zip(dys, team.scripts, strict=True):
+            s.free(dy)
+        return total if need_dx else [None] * len(dys)
+
+    return ys, backward
