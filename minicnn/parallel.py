@@ -20,8 +20,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .options import whole
-
 MOST = 8  # threads, unless more are asked for: beyond it, the GIL takes what they bring
 VARIABLE = "MINICNN_NUM_THREADS"
 _asked: ContextVar[int | None] = ContextVar("minicnn_threads", default=None)
@@ -51,8 +49,8 @@ def _quotas(membership: Path, root: Path) -> list[float]:
         top = root / "cpu" if controllers else root
         for folder in accumulate(parts, Path.joinpath, initial=top):
             with suppress(OSError, ValueError):  # no such file, or "max 100000": no limit
-                words = " ".join((folder / name).read_text() for name in names).split()
-                quota, period = (int(word) for word in words)
+                text = " ".join((folder / name).read_text() for name in names)
+                quota, period = map(int, text.split())
                 if quota > 0 and period > 0:  # -1 is no limit either
                     found.append(quota / period)
     return found
@@ -70,13 +68,13 @@ def thread_count() -> int:
     text = os.environ.get(VARIABLE)
     if text is None:
         return min(cores(), MOST)
-    try:
-        return whole(int(text), VARIABLE)
-    except ValueError:
-        raise ValueError(
-            f"the environment variable {VARIABLE} is {text!r}: expected an integer >= 1; "
-            f"without it, there are as many threads as cores, at most {MOST}"
-        ) from None
+    with suppress(ValueError):
+        if (n := int(text)) >= 1:
+            return n
+    raise ValueError(
+        f"the environment variable {VARIABLE} is {text!r}: expected an integer >= 1; "
+        f"without it, there are as many threads as cores, at most {MOST}"
+    )
 
 
 @contextmanager
@@ -85,7 +83,9 @@ def threads(n: int) -> Iterator[None]:
 
     It holds for the calling thread, and for the jobs of `run` that it starts.
     """
-    token = _asked.set(whole(n, "threads"))
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"threads {n!r}: expected an integer >= 1")
+    token = _asked.set(int(n))
     try:
         yield
     finally:
@@ -136,8 +136,7 @@ def run(jobs: Sequence[Callable[[], object]]) -> None:
             job()
         return
     errors: _Errors = {}
-    inboxes: list[_Inbox] = []
-    given: list[None] = []  # one for each job that was handed over
+    inboxes, given = list[_Inbox](), list[None]()  # given: as long as the jobs handed over
     first, *others = [_Job(job, place, errors) for place, job in enumerate(jobs)]
     try:
         _here.working = True
@@ -225,15 +224,12 @@ class _Limit:
         """In a child process, leave for the threads that it doesn't have: all but this one."""
         self.lock = threading.RLock()
         here = threading.get_ident()
-        for entry, thread in list(self.inside.items()):
-            if thread != here:
-                self.leave(entry)
+        self.inside = {entry: thread for entry, thread in self.inside.items() if thread == here}
+        self.leave(None)
 
 
 class _Here(threading.local):
-    """What each thread knows of itself."""
-
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # in each thread
         self.working = False  # on a job of a `run`
         self.limit = _Limit("thread")
 
@@ -245,9 +241,8 @@ _here, _everywhere = _Here(), _Limit("process")
 def single_blas() -> Iterator[None]:
     """Let BLAS use one thread within the block, here and in the jobs of `run`.
 
-    A BLAS with one number of threads for the whole process, such as NumPy's own OpenBLAS, uses one
-    in all of it, until the last thread that is in such a block leaves; then the number is what it
-    was.  Libraries that are loaded after the first use aren't known.
+    A BLAS with one number of threads for the process, as NumPy's own OpenBLAS, uses one in all of
+    it until the last thread leaves such a block.  Libraries loaded after a first use aren't known.
     """
     entry, limits = object(), (_everywhere, _here.limit)
     try:

@@ -7,8 +7,9 @@ is the same and less work.  Where pooling follows, the full-size output is never
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ..kernels.cpu.choose import choose
 from ..kernels.cpu.geometry import Geometry
 from ..kernels.cpu.im2col import Im2col
 from ..kernels.cpu.planar import Planar
-from ..kernels.cpu.pooling import pool_by_2, unpool_by_2
+from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
 from ..kernels.cpu.rows import add_row, cut, in_rows, masked, write_row
 from ..kernels.cpu.script import maximum
 from ..kernels.cpu.winograd import Winograd
@@ -27,15 +28,32 @@ from ..layers import Conv2D, MaxPool2D, Normalize, ReLU
 from .slices import Planned, Run, Slice, slicewise
 
 
+Hook: TypeAlias = Callable[[Array], None]
+Source: TypeAlias = Callable[[slice], Array]
+
+
 @dataclass
 class Parts:
-    """The layers of a run by what they are, and the convolution's geometry."""
+    """The layers of a run by what they are, and the convolution's geometry.
+
+    after: writes what else is done with a chunk of the output while it is in the cache.  shift: is
+    added to the output instead of the bias.
+    """
 
     conv: Conv2D
     norm: Normalize | None
     relu: bool
     pool: bool
     g: Geometry
+    after: Hook = lambda chunk: None
+    shift: Array | None = None
+
+    @property
+    def b(self) -> Array | None:
+        """What is added to the output."""
+        if self.shift is not None:
+            return self.shift
+        return self.conv.b if self.conv.use_bias else None
 
     @classmethod
     def of(cls, run: Run) -> Parts | None:
@@ -79,15 +97,22 @@ def halves(layer: MaxPool2D) -> bool:
 def plan_convolution(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     """Let the fastest way plan the run."""
     p = Parts.of(run)
-    if p is None:
-        return None
+    return None if p is None else convolve(p, x, s, need_dx)
+
+
+def convolve(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
+    """Plan a sorted run the fastest way; None if it can't be done as one.
+
+    The ``backward`` that is returned also takes a second argument: what writes and returns a part
+    of dy, which then isn't read from its array.
+    """
     way = choose(p.g, s.team.N, s.dtype, need_dx)
     if way != "planar" and p.norm is not None:
         return None
     return {"planar": planar, "winograd": winograd, "direct": direct}[way](p, x, s, need_dx)
 
 
-def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
+def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     """Plan a run around a 3x3 convolution in tiles, pooled within the tiles."""
     g, conv = p.g, p.conv
     even = (g.OH // 2 * 2, g.OW // 2 * 2) if p.pool else (g.OH, g.OW)
@@ -103,14 +128,15 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
             s.free(pooled)
         else:
             tiles.store(s, product, y[part], p.relu)
+        p.after(y[part])
 
-    way.forward(s, x, u, conv.b if conv.use_bias else None, put)
+    way.forward(s, x, u, p.b, put)
     if p.relu and s.training:
         s.hold(y)
     if not s.training:
         s.free(x)
 
-    def backward(dy: Array) -> Any:
+    def backward(dy: Array, source: Source | None = None) -> Any:
         turned = None
         if need_dx:
             shape = (36, g.O, g.C)
@@ -118,6 +144,11 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
 
         def get(part: slice, room: np.ndarray) -> None:
             positive = y[part] if p.relu else None
+            if source is not None:
+                chunk = source(part)
+                tiles.load(s, chunk, None, room)
+                s.free(chunk)
+                return
             if not p.pool:
                 tiles.load(s, dy[part], positive, room)
                 return
@@ -135,22 +166,26 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
     return y, backward
 
 
-def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
+def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     """Plan a run around any convolution as a product over windows."""
     g, conv = p.g, p.conv
     way = Im2col(g)
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
     row = in_rows(y)[0].shape
-    b = s.prepare(conv, "b", row, lambda job, b: write_row(job, b, conv.b)) if conv.use_bias else None
+    b = None
+    if p.b is not None:
+        b = s.prepare(conv, "b", row, lambda job, b: write_row(job, b, p.b))
 
     def put(part: slice, chunk: np.ndarray) -> None:
         if p.pool:
-            winners[part.start] = pool_by_2(s, chunk, y[part], s.training)
+            won = winners[part.start] = new_winners(s, y[part]) if s.training else None
+            pool_by_2(s, chunk, y[part], won)
         if b is not None:
             add_row(s, y[part], b)
         if p.relu:
             cut(s, y[part])
+        p.after(y[part])
 
     way.forward(s, x, conv.w, None if p.pool else y, put)
     if p.relu and s.training:
@@ -158,8 +193,10 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
     if not s.training:
         s.free(x)
 
-    def backward(dy: Array) -> Any:
+    def backward(dy: Array, source: Source | None = None) -> Any:
         def get(part: slice) -> np.ndarray:
+            if source is not None:
+                return source(part)
             rows = gradient(s, dy, y if p.relu else None, part)
             if not p.pool:
                 return rows
@@ -182,12 +219,11 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
     return y, backward
 
 
-def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
+def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     """Plan a run around the first convolution, pictures normalized on the way."""
     g, conv = p.g, p.conv
     way = Planar(g, p.pool)
-    b = conv.b if conv.use_bias else None
-    k = s.prepare(conv, "k", (way.K, g.O), lambda job, k: way.write_w(job, k, conv.w, b))
+    k = s.prepare(conv, "k", (way.K, g.O), lambda job, k: way.write_w(job, k, conv.w, p.b))
     scale = None if p.norm is None else normalization(p.norm, s)
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
@@ -200,6 +236,7 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
                 s(maximum, whole, zero, y[part])
             else:
                 s(np.copyto, y[part], whole)
+            p.after(y[part])
             return
         # Columns first: the even and the odd ones are two contiguous halves of the product.
         left, right = product
@@ -214,6 +251,7 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
         s.free(wide)
         if p.relu:
             cut(s, y[part])
+        p.after(y[part])
 
     planes = way.planes(s, len(x), conv.path)
     way.forward(s, x, scale, planes, k, put)
@@ -221,10 +259,13 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Planned:
         s.hold(y)
     s.free(x)
 
-    def backward(dy: Array) -> Any:
+    def backward(dy: Array, source: Source | None = None) -> Any:
         def get(part: slice) -> np.ndarray:
             m = part.stop - part.start
-            rows = gradient(s, dy, y if p.relu else None, part)
+            if source is not None:
+                rows = source(part)
+            else:
+                rows = gradient(s, dy, y if p.relu else None, part)
             # Columns that nobody looked at stay zero in this array.
             seen = way.columns if p.pool else g.OW
             wide = s.constant(("planar dy", seen), (m, way.rows, way.width, g.O), 0)

@@ -1,27 +1,39 @@
-"""Planner for BatchNorm: the layer at which the slices of a batch meet.
+"""Planner for BatchNorm, the layer at which the slices of a batch meet, with what is around it.
 
-Forward, each slice adds up its values and their squares, chunk by chunk; the slices meet and know
-mean and variance; then each scales its own.  Backward it is the same with two other sums.
+Forward, each slice adds up its values and their squares; the slices meet and know mean and
+variance; then each scales its own.  Backward it is the same with two other sums.
 
-A variance is a difference of two sums, which cancel where the mean is far from zero.  So each slice
-subtracts its first pixel before squaring: that is about as far from the mean as the data are.
-What the slices found is put together in float64 (Chan, Golub and LeVeque 1983, section 2).
+    Conv2D | BatchNorm | Join (a residual sum) | ReLU | MaxPool2D          the whole run
+
+All but BatchNorm may be missing.  A chunk of the convolution's output is added up while it is in
+the cache.  After the meeting it is scaled, joined, cut off and pooled chunk by chunk.  Backward, a
+chunk of the gradient is made when the convolution asks for it, and never stored.
+
+A variance is a difference of two sums, which cancel where the mean is far from zero.  So something
+near the mean is subtracted first: the running mean, where the convolution can do that for nothing,
+and else the slice's first pixel, which is about as far from the mean as the data are.  What the
+slices found is put together in float64 (Chan, Golub and LeVeque 1983, section 2).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.geometry import chunks
-from ..kernels.cpu.rows import in_rows, zero_row
+from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
+from ..kernels.cpu.rows import in_rows, masked, repeats, zero_row
 from ..kernels.cpu.script import maximum
 from ..kernels.cpu.team import Team
-from ..layers import BatchNorm, ReLU
-from .slices import Backwards, Run, Slice, slicewise, teamwise
+from ..layers import BatchNorm, Conv2D, MaxPool2D, Normalize, ReLU
+from .convolution import Parts as ConvParts
+from .convolution import convolve, halves
+from .join import Join
+from .slices import Backwards, Run, Slice, teamwise
 
 CHUNK_BYTES = 1 << 18  # of one operand: several lie in the cache together
 
@@ -29,25 +41,6 @@ CHUNK_BYTES = 1 << 18  # of one operand: several lie in the cache together
 def cut_up(x: Array) -> list[slice]:
     """Cut a slice into chunks."""
     return list(chunks(len(x), x[0].nbytes, CHUNK_BYTES))
-
-
-@dataclass
-class Sums:
-    """Two sums over all pixels, channel by channel: by chunk, to be added up in float64."""
-
-    first: np.ndarray  # (chunks, C)
-    second: np.ndarray
-    M: int  # pixels of the slice
-
-    @classmethod
-    def of(cls, x: Array, dtype: Any) -> Sums:
-        """Return room for the sums over a slice."""
-        shape = (len(cut_up(x)), x.shape[-1])
-        return cls(np.empty(shape, dtype), np.empty(shape, dtype), x.size // shape[1])
-
-    def totals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return both sums, (C,) float64."""
-        return self.first.sum(0, dtype="float64"), self.second.sum(0, dtype="float64")
 
 
 class Rows:
@@ -65,168 +58,316 @@ class Rows:
             row.reshape(-1, values.size)[...] = values
 
 
-@teamwise(BatchNorm, ReLU)
-@teamwise(BatchNorm)
+class Sums:
+    """Two sums over the pixels of a slice, channel by channel; chunks are added up in float64."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.chunks: list[np.ndarray] = []
+
+    def add(self, s: Slice, first: Array, second: Array) -> None:
+        """Write the sums of two chunks (m, ..., C), each as a product with ones."""
+        C = first.shape[-1]
+        found = np.empty((2, C), self.dtype)
+        for terms, total in zip((first, second), found, strict=True):
+            rows = terms.reshape(-1, C)
+            s(np.matmul, s.ones(len(rows)), rows, total)
+        self.chunks.append(found)
+
+    @property
+    def totals(self) -> np.ndarray:
+        """Both sums: (2, C) float64."""
+        return np.sum(self.chunks, axis=0, dtype="float64")
+
+
+@dataclass
+class Parts:
+    """The layers of a run by what they are."""
+
+    norm: BatchNorm
+    conv: Run
+    join: Join | None
+    relu: bool
+    pool: bool
+
+    @classmethod
+    def of(cls, run: Run) -> Parts | None:
+        """Sort a run; None if its pooling isn't by 2."""
+        at = next(i for i, layer in enumerate(run) if isinstance(layer, BatchNorm))
+        rest = run[at + 1 :]
+        pools = [layer for layer in rest if isinstance(layer, MaxPool2D)]
+        if not all(map(halves, pools)) or (pools and min(pools[0].input_shape[:2]) < 2):
+            return None
+        join = next((layer for layer in rest if isinstance(layer, Join)), None)
+        relu = any(isinstance(layer, ReLU) for layer in rest)
+        return cls(run[at], run[:at], join, relu, bool(pools))
+
+
+class Part:
+    """One slice's side of it, in four stages with three meetings between them."""
+
+    def __init__(self, p: Parts, s: Slice) -> None:
+        self.p, self.s = p, s
+        self.sums, self.products = Sums(s.dtype), Sums(s.dtype)
+
+    # Before the first meeting.
+
+    def begin(self, x: Array, need_dx: bool) -> bool:
+        """Write what makes the values to normalize, and their sums; say whether that can be."""
+        s, p = self.s, self.p
+        C = p.norm.input_shape[-1]
+        self.need_dx = need_dx
+        if not p.conv:
+            self.x, self.pivot = x, np.empty(C, s.dtype)
+            s(np.copyto, self.pivot, x.reshape(-1, C)[0])
+            for part in cut_up(x):
+                self.square(x[part], self.pivot)
+            return True
+        conv = ConvParts.of(p.conv)
+        if conv is None:
+            return False
+        running, b = p.norm.buffers["running_mean"], conv.b
+        conv.shift = s.prepare(
+            p.norm, "shift", (C,), lambda job, shift: job(np.subtract, 0 if b is None else b, running, shift)
+        )
+        self.pivot = np.zeros(C, s.dtype)
+        conv.after = self.square
+        planned = convolve(conv, x, s, need_dx)
+        if planned is None:
+            return False
+        self.x, self.conv_back = planned
+        return True
+
+    def square(self, chunk: Array, pivot: Array | None = None) -> None:
+        """Write the sums of a chunk less the pivot, and of its squares."""
+        s, room = self.s, self.s.like(chunk)
+        if pivot is not None:
+            wide = np.empty(in_rows(chunk).shape[1], s.dtype)
+            s(np.copyto, wide.reshape(-1, pivot.size), pivot)
+            s(np.subtract, in_rows(chunk), wide, in_rows(room))
+            chunk = room
+            room = s.like(chunk)
+            s(np.multiply, chunk, chunk, room)
+            self.sums.add(s, chunk, room)
+            s.free(chunk, room)
+            return
+        s(np.multiply, chunk, chunk, room)
+        self.sums.add(s, chunk, room)
+        s.free(room)
+
+    # Between the first and, in the backward pass, the second.
+
+    def scale(self, scaling: Rows) -> Array:
+        """Write the output."""
+        s, p, x = self.s, self.p, self.x
+        n, H, W, C = x.shape if x.ndim == 4 else (len(x), 1, 1, x.shape[1])
+        self.y = y = s.new((n, H // 2, W // 2, C) if p.pool else x.shape)
+        self.winners = new_winners(s, y) if p.pool else None
+        for part in cut_up(x):
+            out = s.new(x[part].shape) if p.pool else y[part]
+            write_scaled(s, x[part], scaling, out)
+            finish(s, p, out, None if p.join is None else p.join.side(s)[part])
+            if p.pool:
+                pool_by_2(s, out, y[part], winners_of(self.winners, part))
+                s.free(out)
+        if p.join is not None:
+            s.free(p.join.side(s))
+        return s.hold(y) if p.relu else y
+
+    def add_up(self, dy: Array) -> None:
+        """Write d, that is dy where y wasn't cut off, and the sums of d and of d * x."""
+        s, p, x = self.s, self.p, self.x
+        self.d = s.reuse(dy) if p.relu else dy
+        for part in cut_up(x):
+            if p.relu:
+                masked(s, dy[part], self.y[part], self.d[part])
+            d = self.whole(part)
+            room = s.like(d)
+            s(np.multiply, d, x[part], room)
+            self.products.add(s, d, room)
+            s.free(room, d)
+        s.free(self.y if p.relu else None)
+        if p.join is not None:
+            p.join.dsides.append(s.hold(self.d))
+
+    def whole(self, part: slice) -> Array:
+        """Return a chunk of d in full size, to be freed."""
+        if not self.p.pool:
+            return self.s.hold(self.d)[part]
+        d = self.s.new(self.x[part].shape)
+        unpool_by_2(self.s, self.d[part], winners_of(self.winners, part), d)
+        return d
+
+    # After the last.
+
+    def end(self, factors: Rows) -> Any:
+        """Write dx = gamma / sqrt(var + eps) (d - sum d / M - n sum dn / M), and what is below."""
+        s, p, dx = self.s, self.p, None
+        if p.conv:
+            dx = self.conv_back(self.d, lambda part: self.spread(part, factors))
+        elif self.need_dx:
+            dx = s.reuse(self.d)
+            for part in cut_up(self.x):
+                self.spread(part, factors, dx[part])
+        s.free(self.x, *(self.winners or ()))
+        return dx
+
+    def spread(self, part: slice, factors: Rows, out: Array | None = None) -> Array:
+        """Write dx of a chunk."""
+        s, x = self.s, self.x[part]
+        d, line = self.whole(part), s.like(x)
+        out = s.like(x) if out is None else out
+        s(np.multiply, in_rows(x), factors[1], in_rows(line))
+        s(np.add, in_rows(line), factors[2], in_rows(line))
+        s(np.multiply, in_rows(d), factors[0], in_rows(out))
+        s(np.add, out, line, out)
+        s.free(line, d)
+        return out
+
+
+def winners_of(winners: Any, part: slice) -> Any:
+    """Return the winners of a part of the pictures."""
+    return tuple(array[part] for array in winners)
+
+
+def write_scaled(s: Slice, x: Array, scaling: Rows, out: Array) -> None:
+    """Write out = x * factor + offset."""
+    rows = in_rows(out)
+    s(np.multiply, in_rows(x), scaling[0], rows)
+    s(np.add, rows, scaling[1], rows)
+
+
+def finish(s: Slice, p: Parts, out: Array, side: Array | None) -> None:
+    """Write what comes after: the residual sum, and the cut at zero."""
+    rows = in_rows(out)
+    if side is not None:
+        s(np.add, out, side, out)
+    if p.relu:
+        s(maximum, rows, zero_row(s, out), rows)
+
+
+def combine(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of all slices' values, (C,) float64."""
+    sizes = [part.x.size // part.x.shape[-1] for part in parts]
+    sums = [part.sums.totals for part in parts]
+    means = [part.pivot + total[0] / M for part, total, M in zip(parts, sums, sizes, strict=True)]
+    mean = sum(M * each for M, each in zip(sizes, means, strict=True)) / sum(sizes)
+    spread = sum(
+        total[1] - total[0] ** 2 / M + M * (each - mean) ** 2
+        for total, M, each in zip(sums, sizes, means, strict=True)
+    )
+    return mean, np.maximum(spread, 0) / sum(sizes)
+
+
 def plan_batchnorm(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards] | None:
-    """y = gamma (x - mean) / sqrt(var + eps) + beta, cut off at zero if a ReLU follows."""
-    slices: list[Slice] = team.scripts  # type: ignore[assignment]
-    if not slices[0].training:
+    """Plan y = gamma (x - mean) / sqrt(var + eps) + beta, with its neighbours."""
+    p = Parts.of(run)
+    if p is None:
         return None
-    layer, relu = run[0], len(run) > 1
-    M = team.N * xs[0][0].size // xs[0].shape[-1]
+    norm, slices = p.norm, team.scripts
+    if not slices[0].training:  # type: ignore[attr-defined]
+        return plan_inference(p, xs, team)
+    M = team.N * prod(norm.input_shape[:-1])
     if M < 2:
         return None  # the book says what is wrong
-    sums = [Sums.of(x, s.dtype) for x, s in zip(xs, slices, strict=True)]
-    pivots = [np.empty(x.shape[-1:], x.dtype) for x in xs]
-    scaling, statistics = Rows(2, xs[0]), np.zeros((3, xs[0].shape[-1]))
-
-    for x, s, found, pivot in zip(xs, slices, sums, pivots, strict=True):
-        s(np.copyto, pivot, x.reshape(-1, x.shape[-1])[0])
-        add_up_squares(s, x, found, pivot)
+    parts = [Part(p, s) for s in slices]  # type: ignore[arg-type]
+    if not all([part.begin(x, need_dx) for part, x in zip(parts, xs, strict=True)]):
+        return None
+    statistics = np.zeros((3, norm.input_shape[-1]))
+    scaling, factors = Rows(2, parts[0].x), Rows(3, parts[0].x)
 
     def meet_forward() -> None:
-        mean, var = combine(sums, pivots)
-        gamma = layer.gamma if layer.scale else np.ones_like(mean)
-        beta = layer.beta if layer.center else np.zeros_like(mean)
-        inverse = 1 / np.sqrt(var + float(layer.eps))
+        mean, var = combine(parts)
+        gamma = norm.gamma if norm.scale else np.ones_like(mean)
+        beta = norm.beta if norm.center else np.zeros_like(mean)
+        inverse = 1 / np.sqrt(var + float(norm.eps))
         statistics[:] = mean, inverse, gamma
         scaling.set(gamma * inverse, beta - mean * gamma * inverse)
-        layer.follow((mean, var), M)
+        norm.follow((mean + norm.buffers["running_mean"] if p.conv else mean, var), M)
 
     team.meet((meet_forward, ()))
-    ys = []
-    for x, s in zip(xs, slices, strict=True):
-        y = s.new(x.shape)
-        for part in cut_up(x):
-            rows, out = in_rows(x[part]), in_rows(y[part])
-            s(np.multiply, rows, scaling[0], out)
-            s(np.add, out, scaling[1], out)
-            if relu:
-                s(maximum, out, zero_row(s, y), out)
-        ys.append(s.hold(y) if relu else y)
+    ys = [part.scale(scaling) for part in parts]
 
     def backward(dys: list[Array]) -> list[Any]:
-        ds = []
-        for x, y, dy, s, found in zip(xs, ys, dys, slices, sums, strict=True):
-            ds.append(add_up_gradients(s, x, y if relu else None, dy, found))
-            s.free(y if relu else None)
-        factors = Rows(3, xs[0])
+        for part, dy in zip(parts, dys, strict=True):
+            part.add_up(dy)
 
         def meet_backward() -> None:
-            parts = [found.totals() for found in sums]
-            dbeta, product = (sum(part[k] for part in parts) for k in (0, 1))
             mean, inverse, gamma = statistics
+            dbeta, product = sum(part.products.totals for part in parts)
             dgamma = (product - mean * dbeta) * inverse
-            if layer.scale:
-                slices[0].grad(layer, "gamma")[...] = dgamma
-            if layer.center:
-                slices[0].grad(layer, "beta")[...] = dbeta
+            for name, wanted, value in (
+                ("gamma", norm.scale, dgamma),
+                ("beta", norm.center, dbeta),
+            ):
+                if wanted:
+                    slices[0].grad(norm, name)[...] = value  # type: ignore[attr-defined]
             factor = gamma * inverse
             slope = -factor * inverse * dgamma / M
             factors.set(factor, slope, -factor * dbeta / M - slope * mean)
 
         team.meet((meet_backward, ()))
-        dxs: list[Any] = []
-        for x, d, s in zip(xs, ds, slices, strict=True):
-            dx = None
-            if need_dx:
-                dx = s.reuse(d)
-                room = s.new(x[cut_up(x)[0]].shape)
-                for part in cut_up(x):
-                    rows, out = in_rows(x[part]), in_rows(dx[part])
-                    line = in_rows(room[: part.stop - part.start])
-                    s(np.multiply, rows, factors[1], line)
-                    s(np.add, line, factors[2], line)
-                    s(np.multiply, in_rows(d[part]), factors[0], out)
-                    s(np.add, out, line, out)
-                s.free(room)
-            else:
-                s.free(d)
-            s.free(x)
-            dxs.append(dx)
-        return dxs
+        return [part.end(factors) for part in parts]
 
     return ys, backward
 
 
-def add_up_squares(s: Slice, x: Array, found: Sums, pivot: np.ndarray) -> None:
-    """Write the sums of x - pivot and of its squares."""
-    C = x.shape[-1]
-    wide = np.empty(in_rows(x).shape[1], x.dtype)
-    s(np.copyto, wide.reshape(-1, C), pivot)
-    room = s.new(x[cut_up(x)[0]].shape)
-    for k, part in enumerate(cut_up(x)):
-        d = room[: part.stop - part.start]
-        ones = s.ones(d.size // C)
-        s(np.subtract, in_rows(x[part]), wide, in_rows(d))
-        s(np.matmul, ones, d.reshape(-1, C), found.first[k])
-        s(np.multiply, d, d, d)
-        s(np.matmul, ones, d.reshape(-1, C), found.second[k])
-    s.free(room)
-
-
-def combine(sums: list[Sums], pivots: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of all slices, (C,) float64."""
-    M = sum(found.M for found in sums)
-    means, spreads = [], []
-    for found, pivot in zip(sums, pivots, strict=True):
-        first, second = found.totals()
-        means.append(pivot + first / found.M)
-        spreads.append(second - first * first / found.M)
-    mean = sum(found.M * each for found, each in zip(sums, means, strict=True)) / M
-    between = sum(
-        found.M * (each - mean) ** 2 for found, each in zip(sums, means, strict=True)
-    )
-    return mean, np.maximum(sum(spreads) + between, 0) / M
-
-
-def add_up_gradients(s: Slice, x: Array, y: Array | None, dy: Array, found: Sums) -> Array:
-    """Write the sums of d and of d * x, d being dy where y wasn't cut off; return d."""
-    C = x.shape[-1]
-    d = dy if y is None else s.reuse(dy)
-    size = x[cut_up(x)[0]].shape
-    room, mask = s.new(size), s.new(size, bool)
-    for k, part in enumerate(cut_up(x)):
-        m = part.stop - part.start
-        if y is not None:
-            s(np.greater, in_rows(y[part]), zero_row(s, y), in_rows(mask[:m]))
-            s(np.multiply, dy[part], mask[:m], d[part])
-        ones = s.ones(x[part].size // C)
-        s(np.matmul, ones, d[part].reshape(-1, C), found.first[k])
-        s(np.multiply, d[part], x[part], room[:m])
-        s(np.matmul, ones, room[:m].reshape(-1, C), found.second[k])
-    s.free(room, mask)
-    return d
-
-
-@slicewise(BatchNorm, ReLU)
-@slicewise(BatchNorm)
-def plan_batchnorm_inference(run: Run, x: Array, s: Slice, need_dx: bool) -> Any:
-    """Scale with the running statistics: a row of factors and a row of offsets."""
-    if s.training:
-        return None
-    layer, C = run[0], x.shape[-1]
+def plan_inference(
+    p: Parts, xs: list[Array], team: Team
+) -> tuple[list[Array], Backwards] | None:
+    """Scale with the running statistics, chunk by chunk as they come out of a convolution."""
+    norm, C, ys = p.norm, p.norm.input_shape[-1], []
 
     def write(job: Any, rows: np.ndarray) -> None:
         def set_rows() -> None:
-            mean, var = (layer.buffers[name] for name in ("running_mean", "running_var"))
-            factor = 1 / np.sqrt(var + float(layer.eps))
-            if layer.scale:
-                factor = factor * layer.gamma
+            factor = 1 / np.sqrt(norm.buffers["running_var"] + float(norm.eps))
+            if norm.scale:
+                factor = factor * norm.gamma
             factors, offsets = rows.reshape(2, -1, C)
             factors[...] = factor
-            offsets[...] = (layer.beta if layer.center else 0) - mean * factor
+            offsets[...] = (norm.beta if norm.center else 0) - norm.buffers["running_mean"] * factor
 
         job(set_rows)
 
-    y = s.reuse(x)
-    factors, offsets = s.prepare(layer, "rows", (2, in_rows(x).shape[1]), write)
-    for part in cut_up(x):
-        rows, out = in_rows(x[part]), in_rows(y[part])
-        s(np.multiply, rows, factors, out)
-        s(np.add, out, offsets, out)
-        if len(run) > 1:
-            s(maximum, out, zero_row(s, y), out)
-    return y, lambda dy: dy
+    if p.pool:
+        return None
+    for x, s in zip(xs, team.scripts, strict=True):
+        like = np.broadcast_to(np.float32(0), (1, *norm.input_shape))
+        width = repeats(like.shape[1:]) * C
+        scaling = s.prepare(norm, "scaling", (2, width), write)  # type: ignore[attr-defined]
+
+        def after(chunk: Array, s: Any = s, scaling: Any = scaling) -> None:
+            write_scaled(s, chunk, scaling, chunk)
+            if p.join is None:
+                finish(s, p, chunk, None)
+
+        if p.conv:
+            conv = ConvParts.of(p.conv)
+            if conv is None:
+                return None
+            conv.after = after
+            planned = convolve(conv, x, s, False)  # type: ignore[arg-type]
+            if planned is None:
+                return None
+            y = planned[0]
+        else:
+            y = s.reuse(x)
+            for part in cut_up(y):
+                if y is not x:
+                    s(np.copyto, y[part], x[part])
+                after(y[part])
+        if p.join is not None:
+            for part in cut_up(y):
+                finish(s, p, y[part], p.join.side(s)[part])  # type: ignore[arg-type]
+            s.free(p.join.side(s))
+        ys.append(y)
+    return ys, lambda dys: dys
+
+
+BEFORE: list[tuple[type, ...]] = [(), (Conv2D,), (Normalize, Conv2D)]
+AFTER: list[tuple[type, ...]] = [(), (ReLU,), (ReLU, MaxPool2D), (Join,), (Join, ReLU)]
+for before in BEFORE:
+    for after in AFTER:
+        teamwise(*before, BatchNorm, *after)(plan_batchnorm)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.pooling import pool_by_2, unpool_by_2
+from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
 from ..kernels.cpu.rows import cut, in_rows, masked
 from ..kernels.cpu.script import maximum
 from ..kernels.cpu.team import Team
@@ -100,7 +100,8 @@ def plan_maxpool2d(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     if not halves(layer):
         return None
     y = s.new((len(x), *layer.output_shape))
-    winners = pool_by_2(s, x, y, s.training)
+    winners = new_winners(s, y) if s.training else None
+    pool_by_2(s, x, y, winners)
     s.free(x)
 
     def backward(dy: Array) -> Any:

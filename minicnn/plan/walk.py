@@ -12,12 +12,13 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.team import Team
-from ..layers import Concat, Layer, Residual, Sequential
+from ..layers import Concat, Layer, ReLU, Residual, Sequential
 from ..layers.base import naming
+from .join import Join
 from .slices import PLANNERS, Backwards, Run, TeamPlanner, teamwise
 from .whole import plan_whole
 
-LONGEST = 4  # layers in a run
+LONGEST = 5  # layers in a run
 
 
 def walk(
@@ -78,24 +79,27 @@ def label(team: Team, run: Run, way: str) -> None:
         script.label = f"{way} {run[0].path}"
 
 
+@teamwise(Residual, ReLU)
 @teamwise(Residual)
 def plan_residual(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards]:
-    """y = main(x) + side(x); the gradient goes both ways, and dx is the sum."""
-    (layer,) = run
+    """y = main(x) + side(x); the gradient goes both ways, and dx is the sum.
+
+    The sum, and a ReLU behind it, go into the walk through main: they can end a run there.
+    """
+    layer = run[0]
     for x, s in zip(xs, team.scripts, strict=True):
         s.hold(x)
-    sides, side_back = walk([] if layer.side is None else [layer.side], xs, team, need_dx)
-    mains, main_back = walk([layer.main], xs, team, need_dx)
-    label(team, run, "forward")
-    ys = [add(s, a, b) for s, a, b in zip(team.scripts, mains, sides, strict=True)]
+    side = [] if layer.side is None else [layer.side]
+    sides, side_back = walk(side, xs, team, need_dx)
+    join = Join(layer.path, sides, team)
+    asked = need_dx or any(part.declared for each in side for part in each.walk())
+    ys, main_back = walk([layer.main, join, *run[1:]], xs, team, asked)
 
     def backward(dys: list[Array]) -> list[Any]:
-        for dy, s in zip(dys, team.scripts, strict=True):
-            s.hold(dy)
         dmains = main_back(dys)
-        dsides = side_back(dys)
+        dsides = side_back(join.dsides)
         label(team, run, "backward")
         if not need_dx:
             return dmains

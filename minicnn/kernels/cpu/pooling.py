@@ -9,11 +9,19 @@ from .script import Script, maximum
 Winners = tuple[np.ndarray, np.ndarray]
 
 
-def pool_by_2(script: Script, x: np.ndarray, y: np.ndarray, training: bool) -> Winners | None:
+def new_winners(script: Script, y: np.ndarray) -> Winners:
+    """Return room for which of each two columns, then of each two rows, was the larger.
+
+    y: (m, OH, OW, C), the output.
+    """
+    m, OH, OW, C = y.shape
+    return script.new((m, 2 * OH, OW, C), bool), script.new(y.shape, bool)
+
+
+def pool_by_2(script: Script, x: np.ndarray, y: np.ndarray, winners: Winners | None) -> None:
     """Write max-pooling by 2, columns first: of equals the first in the window's order wins.
 
-    x: (m, H, W, C).  y: (m, H//2, W//2, C).  Returns, in training, where the left one and where
-    the upper one was the larger.
+    x: (m, H, W, C).  y: (m, H//2, W//2, C).  winners: takes note of who won, if it isn't None.
     """
     m, OH, OW, C = y.shape
     left, right = (x[:, : 2 * OH, k : 2 * OW : 2] for k in (0, 1))
@@ -21,13 +29,10 @@ def pool_by_2(script: Script, x: np.ndarray, y: np.ndarray, training: bool) -> W
     script(maximum, left, right, wide)
     upper, lower = wide[:, 0::2], wide[:, 1::2]
     script(maximum, upper, lower, y)
-    winners = None
-    if training:
-        winners = script.new(wide.shape, bool), script.new(y.shape, bool)
+    if winners is not None:
         script(np.greater_equal, left, right, winners[0])
         script(np.greater_equal, upper, lower, winners[1])
     script.free(wide)
-    return winners
 
 
 def unpool_by_2(script: Script, dy: np.ndarray, winners: Winners, dx: np.ndarray) -> None:

@@ -27,7 +27,7 @@ from .script import Script
 from .winograd_matrices import ONES, float32_matrices
 
 TILE, SPAN = 4, 6  # outputs of a tile along one side, and the inputs that it reads
-CHUNK_BYTES = 3 << 19  # of transformed input and output: with what is around them, a core's L2
+CHUNK_BYTES = 1 << 20  # of transformed input and output: with what is around them, a core's L2
 
 
 class Winograd:
