@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,7 +27,6 @@ from ..kernels.cpu.script import maximum
 from ..kernels.cpu.winograd import Winograd
 from ..layers import Conv2D, MaxPool2D, Normalize, ReLU
 from .slices import Planned, Run, Slice, slicewise
-
 
 Hook: TypeAlias = Callable[[Array], None]
 Source: TypeAlias = Callable[[slice], Array]
@@ -80,7 +80,9 @@ class Parts:
 def halves(layer: MaxPool2D) -> bool:
     """Whether max-pooling is by 2 x 2 without overlap and margins."""
     strides = layer.pool_size if layer.strides is None else layer.strides
-    plain = layer.padding in ("valid", 0) or np.size(layer.padding) > 1 and not np.any(layer.padding)
+    plain = layer.padding in ("valid", 0) or (
+        np.size(layer.padding) > 1 and not np.any(layer.padding)
+    )
     return pair(layer.pool_size) == pair(strides) == (2, 2) and bool(plain)
 
 
@@ -97,18 +99,21 @@ def halves(layer: MaxPool2D) -> bool:
 def plan_convolution(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     """Let the fastest way plan the run."""
     p = Parts.of(run)
-    return None if p is None else convolve(p, x, s, need_dx)
+    return convolve(p, x, s, need_dx) if p is not None and possible(p, s, need_dx) else None
+
+
+def possible(p: Parts, s: Slice, need_dx: bool) -> bool:
+    """Whether a sorted run can be done as one: only planes are normalized on the way."""
+    return p.norm is None or choose(p.g, s.team.N, s.dtype, need_dx) == "planar"
 
 
 def convolve(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
-    """Plan a sorted run the fastest way; None if it can't be done as one.
+    """Plan a sorted run the fastest way.
 
     The ``backward`` that is returned also takes a second argument: what writes and returns a part
     of dy, which then isn't read from its array.
     """
     way = choose(p.g, s.team.N, s.dtype, need_dx)
-    if way != "planar" and p.norm is not None:
-        return None
     return {"planar": planar, "winograd": winograd, "direct": direct}[way](p, x, s, need_dx)
 
 
@@ -173,9 +178,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
     row = in_rows(y)[0].shape
-    b = None
-    if p.b is not None:
-        b = s.prepare(conv, "b", row, lambda job, b: write_row(job, b, p.b))
+    b = None if p.b is None else s.prepare(conv, "b", row, partial(write_row, numbers=p.b))
 
     def put(part: slice, chunk: np.ndarray) -> None:
         if p.pool:

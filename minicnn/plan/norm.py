@@ -17,45 +17,22 @@ slices found is put together in float64 (Chan, Golub and LeVeque 1983, section 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.geometry import chunks
 from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
-from ..kernels.cpu.rows import in_rows, masked, repeats, zero_row
-from ..kernels.cpu.script import maximum
+from ..kernels.cpu.rows import in_rows, masked
 from ..kernels.cpu.team import Team
 from ..layers import BatchNorm, Conv2D, MaxPool2D, Normalize, ReLU
 from .convolution import Parts as ConvParts
-from .convolution import convolve, halves
+from .convolution import convolve, possible
 from .join import Join
+from .norm_inference import plan_inference
+from .norm_parts import Parts, Rows, cut_up, finish, write_scaled
 from .slices import Backwards, Run, Slice, teamwise
-
-CHUNK_BYTES = 1 << 18  # of one operand: several lie in the cache together
-
-
-def cut_up(x: Array) -> list[slice]:
-    """Cut a slice into chunks."""
-    return list(chunks(len(x), x[0].nbytes, CHUNK_BYTES))
-
-
-class Rows:
-    """Numbers of each channel that the meeting finds, laid out to be used on rows of pixels."""
-
-    def __init__(self, count: int, x: Array) -> None:
-        self.wide = np.empty((count, in_rows(x).shape[1]), x.dtype)
-
-    def __getitem__(self, k: int) -> np.ndarray:
-        return self.wide[k]
-
-    def set(self, *numbers: np.ndarray) -> None:
-        """Put numbers, (C,) each, into the rows."""
-        for row, values in zip(self.wide, numbers, strict=True):
-            row.reshape(-1, values.size)[...] = values
 
 
 class Sums:
@@ -80,29 +57,6 @@ class Sums:
         return np.sum(self.chunks, axis=0, dtype="float64")
 
 
-@dataclass
-class Parts:
-    """The layers of a run by what they are."""
-
-    norm: BatchNorm
-    conv: Run
-    join: Join | None
-    relu: bool
-    pool: bool
-
-    @classmethod
-    def of(cls, run: Run) -> Parts | None:
-        """Sort a run; None if its pooling isn't by 2."""
-        at = next(i for i, layer in enumerate(run) if isinstance(layer, BatchNorm))
-        rest = run[at + 1 :]
-        pools = [layer for layer in rest if isinstance(layer, MaxPool2D)]
-        if not all(map(halves, pools)) or (pools and min(pools[0].input_shape[:2]) < 2):
-            return None
-        join = next((layer for layer in rest if isinstance(layer, Join)), None)
-        relu = any(isinstance(layer, ReLU) for layer in rest)
-        return cls(run[at], run[:at], join, relu, bool(pools))
-
-
 class Part:
     """One slice's side of it, in four stages with three meetings between them."""
 
@@ -124,18 +78,18 @@ class Part:
                 self.square(x[part], self.pivot)
             return True
         conv = ConvParts.of(p.conv)
-        if conv is None:
+        if conv is None or not possible(conv, s, need_dx):
             return False
         running, b = p.norm.buffers["running_mean"], conv.b
         conv.shift = s.prepare(
-            p.norm, "shift", (C,), lambda job, shift: job(np.subtract, 0 if b is None else b, running, shift)
+            p.norm,
+            "shift",
+            (C,),
+            lambda job, shift: job(np.subtract, 0 if b is None else b, running, shift),
         )
         self.pivot = np.zeros(C, s.dtype)
         conv.after = self.square
-        planned = convolve(conv, x, s, need_dx)
-        if planned is None:
-            return False
-        self.x, self.conv_back = planned
+        self.x, self.conv_back = convolve(conv, x, s, need_dx)
         return True
 
     def square(self, chunk: Array, pivot: Array | None = None) -> None:
@@ -230,22 +184,6 @@ def winners_of(winners: Any, part: slice) -> Any:
     return tuple(array[part] for array in winners)
 
 
-def write_scaled(s: Slice, x: Array, scaling: Rows, out: Array) -> None:
-    """Write out = x * factor + offset."""
-    rows = in_rows(out)
-    s(np.multiply, in_rows(x), scaling[0], rows)
-    s(np.add, rows, scaling[1], rows)
-
-
-def finish(s: Slice, p: Parts, out: Array, side: Array | None) -> None:
-    """Write what comes after: the residual sum, and the cut at zero."""
-    rows = in_rows(out)
-    if side is not None:
-        s(np.add, out, side, out)
-    if p.relu:
-        s(maximum, rows, zero_row(s, out), rows)
-
-
 def combine(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance of all slices' values, (C,) float64."""
     sizes = [part.x.size // part.x.shape[-1] for part in parts]
@@ -273,7 +211,7 @@ def plan_batchnorm(
     if M < 2:
         return None  # the book says what is wrong
     parts = [Part(p, s) for s in slices]  # type: ignore[arg-type]
-    if not all([part.begin(x, need_dx) for part, x in zip(parts, xs, strict=True)]):
+    if not all(part.begin(x, need_dx) for part, x in zip(parts, xs, strict=True)):
         return None
     statistics = np.zeros((3, norm.input_shape[-1]))
     scaling, factors = Rows(2, parts[0].x), Rows(3, parts[0].x)
@@ -296,7 +234,7 @@ def plan_batchnorm(
 
         def meet_backward() -> None:
             mean, inverse, gamma = statistics
-            dbeta, product = sum(part.products.totals for part in parts)
+            dbeta, product = np.sum([part.products.totals for part in parts], axis=0)
             dgamma = (product - mean * dbeta) * inverse
             for name, wanted, value in (
                 ("gamma", norm.scale, dgamma),
@@ -312,58 +250,6 @@ def plan_batchnorm(
         return [part.end(factors) for part in parts]
 
     return ys, backward
-
-
-def plan_inference(
-    p: Parts, xs: list[Array], team: Team
-) -> tuple[list[Array], Backwards] | None:
-    """Scale with the running statistics, chunk by chunk as they come out of a convolution."""
-    norm, C, ys = p.norm, p.norm.input_shape[-1], []
-
-    def write(job: Any, rows: np.ndarray) -> None:
-        def set_rows() -> None:
-            factor = 1 / np.sqrt(norm.buffers["running_var"] + float(norm.eps))
-            if norm.scale:
-                factor = factor * norm.gamma
-            factors, offsets = rows.reshape(2, -1, C)
-            factors[...] = factor
-            offsets[...] = (norm.beta if norm.center else 0) - norm.buffers["running_mean"] * factor
-
-        job(set_rows)
-
-    if p.pool:
-        return None
-    for x, s in zip(xs, team.scripts, strict=True):
-        like = np.broadcast_to(np.float32(0), (1, *norm.input_shape))
-        width = repeats(like.shape[1:]) * C
-        scaling = s.prepare(norm, "scaling", (2, width), write)  # type: ignore[attr-defined]
-
-        def after(chunk: Array, s: Any = s, scaling: Any = scaling) -> None:
-            write_scaled(s, chunk, scaling, chunk)
-            if p.join is None:
-                finish(s, p, chunk, None)
-
-        if p.conv:
-            conv = ConvParts.of(p.conv)
-            if conv is None:
-                return None
-            conv.after = after
-            planned = convolve(conv, x, s, False)  # type: ignore[arg-type]
-            if planned is None:
-                return None
-            y = planned[0]
-        else:
-            y = s.reuse(x)
-            for part in cut_up(y):
-                if y is not x:
-                    s(np.copyto, y[part], x[part])
-                after(y[part])
-        if p.join is not None:
-            for part in cut_up(y):
-                finish(s, p, y[part], p.join.side(s)[part])  # type: ignore[arg-type]
-            s.free(p.join.side(s))
-        ys.append(y)
-    return ys, lambda dys: dys
 
 
 BEFORE: list[tuple[type, ...]] = [(), (Conv2D,), (Normalize, Conv2D)]

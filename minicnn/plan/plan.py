@@ -159,4 +159,3 @@ def infer(model: Sequential, x: Array) -> Array:
     if not planned(model):
         return model.infer(x)
     return plan_for(model, x, training=False).forward(x).copy()
-

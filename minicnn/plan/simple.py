@@ -38,7 +38,7 @@ from .slices import Backwards, Planned, Run, Slice, slicewise, teamwise
 @slicewise(Dense, ReLU)
 @slicewise(Dense)
 def plan_dense(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
-    """y = x w + b, cut off at zero if a ReLU follows (`functional.dense`)."""
+    """Y = x w + b, cut off at zero if a ReLU follows (`functional.dense`)."""
     layer, relu = run[0], len(run) > 1
     y = s.new((len(x), layer.units))  # (n, O) = (n, I) @ (I, O)
     s(np.matmul, x, layer.w, y)
@@ -78,7 +78,7 @@ def plan_flatten(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
 
 @slicewise(ReLU)
 def plan_relu(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
-    """y = max(x, 0), in place if nobody else needs x."""
+    """Y = max(x, 0), in place if nobody else needs x."""
     y = s.reuse(x)
     s(maximum, in_rows(x), s.zeros(in_rows(x).shape[1]), in_rows(y))
     if s.training:

@@ -27,27 +27,44 @@ def walk(
     """Plan layers one after the other; return their outputs and the way back."""
     rest, backs = flat(layers), []
     while rest:
-        for planner, run in candidates(rest):
-            label(team, run, "forward")
-            with naming(run[0], xs[0]):
-                planned = planner(run, xs, team, need_dx)
-            if planned is not None:
-                break
-        xs, back = planned
+        run, xs, back = plan_next(rest, xs, team, need_dx)
         backs.append((run, back, need_dx))
-        need_dx = need_dx or any(part.declared for layer in run for part in layer.walk())
+        need_dx = need_dx or has_parameters(run)
         rest = rest[len(run) :]
 
     def backward(dys: list[Any]) -> list[Any]:
         for run, back, wanted in reversed(backs):
-            if not wanted and not any(part.declared for layer in run for part in layer.walk()):
+            if not wanted and not has_parameters(run):
                 break  # nobody asks for what comes before
             label(team, run, "backward")
-            with naming(run[0], dys[0]):
+            with naming(run[0], whole_batch(team, dys)):
                 dys = back(dys)
         return dys
 
     return xs, backward
+
+
+def plan_next(
+    layers: Sequence[Layer], xs: list[Array], team: Team, need_dx: bool
+) -> tuple[Run, list[Array], Backwards]:
+    """Let the first planner that can plan the first layers; return which, and what it planned."""
+    for planner, run in candidates(layers):
+        label(team, run, "forward")
+        with naming(run[0], whole_batch(team, xs)):
+            planned = planner(run, xs, team, need_dx)
+        if planned is not None:
+            return run, *planned
+    raise AssertionError("plan_whole plans everything")
+
+
+def has_parameters(run: Run) -> bool:
+    """Whether layers, or layers inside them, have parameters."""
+    return any(part.declared for layer in run for part in layer.walk())
+
+
+def whole_batch(team: Team, xs: list[Array]) -> Array:
+    """Return something in the shape of the whole batch, for errors that tell it."""
+    return np.broadcast_to(np.zeros((), xs[0].dtype), (team.N, *xs[0].shape[1:]))
 
 
 def flat(layers: Sequence[Layer]) -> list[Layer]:
@@ -84,7 +101,7 @@ def label(team: Team, run: Run, way: str) -> None:
 def plan_residual(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards]:
-    """y = main(x) + side(x); the gradient goes both ways, and dx is the sum.
+    """Y = main(x) + side(x); the gradient goes both ways, and dx is the sum.
 
     The sum, and a ReLU behind it, go into the walk through main: they can end a run there.
     """
@@ -94,7 +111,7 @@ def plan_residual(
     side = [] if layer.side is None else [layer.side]
     sides, side_back = walk(side, xs, team, need_dx)
     join = Join(layer.path, sides, team)
-    asked = need_dx or any(part.declared for each in side for part in each.walk())
+    asked = need_dx or has_parameters(side)
     ys, main_back = walk([layer.main, join, *run[1:]], xs, team, asked)
 
     def backward(dys: list[Array]) -> list[Any]:

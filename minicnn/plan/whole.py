@@ -33,6 +33,7 @@ def plan_whole(
         s.free(piece)
 
     def backward(dys: list[Array]) -> list[Any]:
+        dxs: list[Any] | None = None
         dxs = [s.new(x.shape) for x, s in zip(xs, team.scripts, strict=True)] if need_dx else None
 
         def go_back() -> None:
@@ -46,7 +47,7 @@ def plan_whole(
         team.meet((go_back, ()))
         for dy, s in zip(dys, team.scripts, strict=True):
             s.free(dy)
-        return dxs or [None] * len(dys)
+        return [None] * len(dys) if dxs is None else dxs
 
     return ys, backward
 

@@ -15,6 +15,7 @@ from . import tiles
 from .choose import choose
 from .geometry import Geometry
 from .im2col import Im2col
+from .script import Script
 from .team import Team
 from .winograd import Winograd
 
@@ -41,17 +42,30 @@ def conv2d_forward_in_threads(
     y = np.empty((N, OH, OW, g.O), x.dtype)
     team = Team(N, x.dtype)
     for part, s in zip(team.parts, team.scripts, strict=True):
-        if choose(g, N, x.dtype, need_dx=True) == "winograd":
-            way, out = Winograd(g), y[part]
-            u = team.prepare("u", (36, g.C, g.O), lambda job, u: way.write_u(job, u, w))
-            way.forward(s, x[part], u, b, lambda c, y: tiles.store(s, y, out[c], relu=False))
-        else:
-            Im2col(g).forward(s, x[part], w, y[part], lambda part, chunk: None)
-            if b is not None:
-                s(np.add, y[part], b, y[part])
+        write_forward(g, team, s, x[part], w, b, y[part])
     team.meet()
     team.run(team.stages)
     return y, (x, w, b is not None, stride, margins, dilation, groups)
+
+
+def write_forward(
+    g: Geometry,
+    team: Team,
+    s: Script,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+) -> None:
+    """Write the calls of one slice."""
+    if choose(g, team.N, x.dtype, need_dx=True) == "winograd":
+        way = Winograd(g)
+        u = team.prepare("u", (36, g.C, g.O), lambda job, u: way.write_u(job, u, w))
+        way.forward(s, x, u, b, lambda part, tile: tiles.store(s, tile, y[part], relu=False))
+        return
+    Im2col(g).forward(s, x, w, y, lambda part, chunk: None)
+    if b is not None:
+        s(np.add, y, b, y)
 
 
 @conv2d_backward.register(np.ndarray)
@@ -62,33 +76,45 @@ def conv2d_backward_in_threads(
     x, w, has_bias, stride, margins, dilation, groups = cache
     if not suits(x, w, groups) or dy.dtype != x.dtype:
         return the_book[1](dy, cache, need_dx)
-    N, g = len(x), Geometry.of(x.shape, w.shape, stride, margins, dilation)
+    g, dy = Geometry.of(x.shape, w.shape, stride, margins, dilation), np.ascontiguousarray(dy)
     dx = np.empty(x.shape, x.dtype) if need_dx else None
-    dy = np.ascontiguousarray(dy)
-    team = Team(N, x.dtype)
+    team = Team(len(x), x.dtype)
     dws = np.empty((len(team.parts), *w.shape), w.dtype)
     dbs = np.empty((len(team.parts), g.O), w.dtype)
     for part, s, dw, db in zip(team.parts, team.scripts, dws, dbs, strict=True):
-        own, ours = dy[part], None if dx is None else dx[part]
-        if choose(g, N, x.dtype, need_dx=True) == "winograd":
-            way, turned = Winograd(g), None
-            if need_dx:
-                turned = team.prepare(
-                    "ut", (36, g.O, g.C), lambda job, ut: way.write_ut(job, ut, w)
-                )
-            way.backward(
-                s, x[part], lambda c, t: tiles.load(s, own[c], None, t), dw, db, turned, ours
-            )
-        else:
-            direct, turned = Im2col(g), None
-            if need_dx:
-                turned = team.prepare(
-                    "turned", (g.KH, g.KW, g.O, g.C), lambda job, t: direct.write_turned(job, t, w)
-                )
-            direct.backward(s, x[part], lambda c: own[c], dw, db, turned, ours)
+        write_backward(g, team, s, x[part], w, dy[part], dw, db, None if dx is None else dx[part])
     team.meet()
     team.run(team.stages)
     return dx, dws.sum(axis=0), dbs.sum(axis=0) if has_bias else None
+
+
+def write_backward(
+    g: Geometry,
+    team: Team,
+    s: Script,
+    x: np.ndarray,
+    w: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    dx: np.ndarray | None,
+) -> None:
+    """Write the calls of one slice."""
+    turned = None
+    if choose(g, team.N, x.dtype, need_dx=True) == "winograd":
+        way = Winograd(g)
+        if dx is not None:
+            shape: tuple[int, ...] = (36, g.O, g.C)
+            turned = team.prepare("ut", shape, lambda job, ut: way.write_ut(job, ut, w))
+        way.backward(
+            s, x, lambda part, tile: tiles.load(s, dy[part], None, tile), dw, db, turned, dx
+        )
+        return
+    direct = Im2col(g)
+    if dx is not None:
+        shape = (g.KH, g.KW, g.O, g.C)
+        turned = team.prepare("turned", shape, lambda job, to: direct.write_turned(job, to, w))
+    direct.backward(s, x, lambda part: dy[part], dw, db, turned, dx)
 
 
 def suits(x: np.ndarray, w: np.ndarray, groups: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from ...functional.windows import Margins, Padding, Pair, out_size, pair, resolve_padding
@@ -71,5 +72,5 @@ def chunks(n: int, bytes_each: int, limit: int) -> Iterator[slice]:
     """
     count = ceil(n / max(1, limit // max(1, bytes_each)))
     bounds = [-(-n * k // count) for k in range(count + 1)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         yield slice(start, stop)

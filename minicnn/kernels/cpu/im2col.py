@@ -120,9 +120,7 @@ class Im2col:
         source = w if self.mirrored is None else w[::-1, ::-1]
         job(np.copyto, turned, source.transpose(0, 1, 3, 2))
 
-    def write_dx(
-        self, script: Script, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray
-    ) -> None:
+    def write_dx(self, script: Script, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray) -> None:
         """Write dx of a chunk: a convolution of dy, or windows added up where they were read."""
         g, rows = self.g, dy.reshape(-1, self.g.O)
         if self.pointwise:

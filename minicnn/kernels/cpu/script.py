@@ -50,24 +50,24 @@ class Memory:
             self.free_blocks = [other for other in self.free_blocks if other is not block]
         else:
             block = aligned(size)
-            self.blocks[address(block.base)] = block
-        self.holders[address(block.base)] = 1
+            self.blocks[place_of(block)] = block
+        self.holders[place_of(block)] = 1
         return block[:size].view(dtype).reshape(shape)
 
     def hold(self, array: np.ndarray) -> np.ndarray:
         """Count one more who needs the array; return it."""
         block = self.block_of(array)
         if block is not None:
-            self.holders[address(block.base)] += 1
+            self.holders[place_of(block)] += 1
         return array
 
     def free(self, *arrays: np.ndarray | None) -> None:
-        """Count one less who needs each array; of memory that isn't from here, and None, nothing."""
+        """Count one less who needs each array; None and memory from elsewhere don't matter."""
         for array in arrays:
             block = None if array is None else self.block_of(array)
             if block is None:
                 continue
-            place = address(block.base)
+            place = place_of(block)
             self.holders[place] -= 1
             if self.holders[place] == 0:
                 self.free_blocks.append(block)
@@ -77,7 +77,7 @@ class Memory:
     def alone(self, array: np.ndarray) -> bool:
         """Whether the array has one holder, who may then overwrite it."""
         block = self.block_of(array)
-        return block is not None and self.holders[address(block.base)] == 1
+        return block is not None and self.holders[place_of(block)] == 1
 
     def block_of(self, array: np.ndarray) -> np.ndarray | None:
         """Return the block that an array lies in; None if it isn't from here."""
@@ -178,6 +178,11 @@ def aligned(size: int) -> np.ndarray:
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -address(raw) % ALIGNMENT
     return raw[start : start + size]
+
+
+def place_of(block: np.ndarray) -> int:
+    """Return the number by which a block is known: where what it was cut from begins."""
+    return address(block if block.base is None else block.base)
 
 
 def address(array: np.ndarray) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class Stage:
 class Team:
     """Scripts for the slices of a batch of N pictures.
 
-    kind: the class of the scripts.  slices: how many; as many as there are threads if None, unless the batch is small or the BLAS
-    can't be kept from using threads of its own.
+    kind: the class of the scripts.  slices: how many; as many as there are threads if None, unless
+    the batch is small or the BLAS can't be kept from using threads of its own.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Team:
         slices = max(1, min(slices, N))
         bounds = [N * k // slices for k in range(slices + 1)]
         self.N = N
-        self.parts = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.parts = [slice(a, b) for a, b in pairwise(bounds)]
         self.scripts = [kind(dtype) for _ in self.parts]
         self.dtype = np.dtype(dtype)
         self.memory = Memory()
