@@ -15,7 +15,7 @@ from .convolution import halves
 from .join import Join
 from .slices import Run, Slice
 
-CHUNK_BYTES = 1 << 18  # of one operand: several lie in the cache together
+CHUNK_BYTES = 1 << 19  # of one operand: several lie in the cache together
 
 
 def cut_up(x: Array) -> list[slice]:

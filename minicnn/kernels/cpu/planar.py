@@ -22,7 +22,7 @@ from .geometry import Geometry, chunks
 from .script import Script
 from .winograd import add_product
 
-CHUNK_BYTES = 3 << 18  # of windows
+CHUNK_BYTES = 2 << 20  # of windows
 
 
 class Planar:
