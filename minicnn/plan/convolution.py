@@ -36,8 +36,7 @@ Source: TypeAlias = Callable[[slice], Array]
 class Parts:
     """The layers of a run by what they are, and the convolution's geometry.
 
-    after: writes what else is done with a chunk of the output while it is in the cache.  shift: is
-    added to the output instead of the bias.
+    after: writes what else is done with a chunk of the output while it is in the cache.
     """
 
     conv: Conv2D
@@ -46,13 +45,10 @@ class Parts:
     pool: bool
     g: Geometry
     after: Hook = lambda chunk: None
-    shift: Array | None = None
 
     @property
     def b(self) -> Array | None:
-        """What is added to the output."""
-        if self.shift is not None:
-            return self.shift
+        """The bias, if there is one."""
         return self.conv.b if self.conv.use_bias else None
 
     @classmethod

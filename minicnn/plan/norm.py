@@ -9,10 +9,9 @@ All but BatchNorm may be missing.  A chunk of the convolution's output is added 
 the cache.  After the meeting it is scaled, joined, cut off and pooled chunk by chunk.  Backward, a
 chunk of the gradient is made when the convolution asks for it, and never stored.
 
-A variance is a difference of two sums, which cancel where the mean is far from zero.  So something
-near the mean is subtracted first: the running mean, where the convolution can do that for nothing,
-and else the slice's first pixel, which is about as far from the mean as the data are.  What the
-slices found is put together in float64 (Chan, Golub and LeVeque 1983, section 2).
+A variance is a difference of two sums, which cancel where the mean is far from zero.  So a pixel of
+the chunk is subtracted first: it is about as far from the mean as the others are.  What the chunks
+and slices found is put together in float64 (Chan, Golub and LeVeque 1983, section 2).
 """
 
 from __future__ import annotations
@@ -35,26 +34,45 @@ from .norm_parts import Parts, Rows, cut_up, finish, write_scaled
 from .slices import Backwards, Run, Slice, teamwise
 
 
-class Sums:
-    """Two sums over the pixels of a slice, channel by channel; chunks are added up in float64."""
+class Moments:
+    """What is found of a slice, chunk by chunk: a pivot, the sums of x - pivot and of its squares."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
         self.chunks: list[np.ndarray] = []
 
-    def add(self, s: Slice, first: Array, second: Array) -> None:
-        """Write the sums of two chunks (m, ..., C), each as a product with ones."""
-        C = first.shape[-1]
-        found = np.empty((2, C), self.dtype)
-        for terms, total in zip((first, second), found, strict=True):
-            rows = terms.reshape(-1, C)
-            s(np.matmul, s.ones(len(rows)), rows, total)
+    def add(self, s: Slice, x: Array) -> None:
+        """Write the sums over a chunk (m, ..., C), each as a product with ones."""
+        C = x.shape[-1]
+        pixels, found = x.reshape(-1, C), np.empty((3, C), s.dtype)
+        pivot = pixels[len(pixels) // 2]
+        row, room, squares = s.new(in_rows(x).shape[1:]), s.like(x), s.like(x)
+        s(np.copyto, found[0], pivot)
+        s(np.copyto, row.reshape(-1, C), pivot)
+        s(np.subtract, in_rows(x), row, in_rows(room))
+        s(np.multiply, room, room, squares)
+        add_up(s, room, found[1])
+        add_up(s, squares, found[2])
+        s.free(row, room, squares)
+        self.sizes.append(len(pixels))
         self.chunks.append(found)
 
-    @property
-    def totals(self) -> np.ndarray:
-        """Both sums: (2, C) float64."""
-        return np.sum(self.chunks, axis=0, dtype="float64")
+
+def add_up(s: Slice, x: Array, total: Array) -> None:
+    """Write the sums over all pixels of a chunk (m, ..., C)."""
+    rows = x.reshape(-1, total.size)
+    s(np.matmul, s.ones(len(rows)), rows, total)
+
+
+def combine(several: list[Moments]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of all values, (C,) float64."""
+    M = np.array([size for each in several for size in each.sizes], "float64")[:, None]
+    found = np.array([chunk for each in several for chunk in each.chunks], "float64")
+    pivots, sums, squares = found.transpose(1, 0, 2)  # each (chunks, C)
+    means = pivots + sums / M
+    mean = (M * means).sum(0) / M.sum()
+    spread = squares - sums * sums / M + M * (means - mean) ** 2
+    return mean, np.maximum(spread.sum(0), 0) / M.sum()
 
 
 class Part:
@@ -62,52 +80,25 @@ class Part:
 
     def __init__(self, p: Parts, s: Slice) -> None:
         self.p, self.s = p, s
-        self.sums, self.products = Sums(s.dtype), Sums(s.dtype)
+        self.moments = Moments()
+        self.products: list[np.ndarray] = []  # of each chunk, the sums of d and of d * x
 
     # Before the first meeting.
 
     def begin(self, x: Array, need_dx: bool) -> bool:
         """Write what makes the values to normalize, and their sums; say whether that can be."""
-        s, p = self.s, self.p
-        C = p.norm.input_shape[-1]
-        self.need_dx = need_dx
+        s, p, self.need_dx = self.s, self.p, need_dx
         if not p.conv:
-            self.x, self.pivot = x, np.empty(C, s.dtype)
-            s(np.copyto, self.pivot, x.reshape(-1, C)[0])
+            self.x = x
             for part in cut_up(x):
-                self.square(x[part], self.pivot)
+                self.moments.add(s, x[part])
             return True
         conv = ConvParts.of(p.conv)
         if conv is None or not possible(conv, s, need_dx):
             return False
-        running, b = p.norm.buffers["running_mean"], conv.b
-        conv.shift = s.prepare(
-            p.norm,
-            "shift",
-            (C,),
-            lambda job, shift: job(np.subtract, 0 if b is None else b, running, shift),
-        )
-        self.pivot = np.zeros(C, s.dtype)
-        conv.after = self.square
+        conv.after = lambda chunk: self.moments.add(s, chunk)
         self.x, self.conv_back = convolve(conv, x, s, need_dx)
         return True
-
-    def square(self, chunk: Array, pivot: Array | None = None) -> None:
-        """Write the sums of a chunk less the pivot, and of its squares."""
-        s, room = self.s, self.s.like(chunk)
-        if pivot is not None:
-            wide = np.empty(in_rows(chunk).shape[1], s.dtype)
-            s(np.copyto, wide.reshape(-1, pivot.size), pivot)
-            s(np.subtract, in_rows(chunk), wide, in_rows(room))
-            chunk = room
-            room = s.like(chunk)
-            s(np.multiply, chunk, chunk, room)
-            self.sums.add(s, chunk, room)
-            s.free(chunk, room)
-            return
-        s(np.multiply, chunk, chunk, room)
-        self.sums.add(s, chunk, room)
-        s.free(room)
 
     # Between the first and, in the backward pass, the second.
 
@@ -128,7 +119,7 @@ class Part:
             s.free(p.join.side(s))
         return s.hold(y) if p.relu else y
 
-    def add_up(self, dy: Array) -> None:
+    def multiply(self, dy: Array) -> None:
         """Write d, that is dy where y wasn't cut off, and the sums of d and of d * x."""
         s, p, x = self.s, self.p, self.x
         self.d = s.reuse(dy) if p.relu else dy
@@ -138,7 +129,10 @@ class Part:
             d = self.whole(part)
             room = s.like(d)
             s(np.multiply, d, x[part], room)
-            self.products.add(s, d, room)
+            found = np.empty((2, x.shape[-1]), s.dtype)
+            add_up(s, d, found[0])
+            add_up(s, room, found[1])
+            self.products.append(found)
             s.free(room, d)
         s.free(self.y if p.relu else None)
         if p.join is not None:
@@ -160,9 +154,10 @@ class Part:
         if p.conv:
             dx = self.conv_back(self.d, lambda part: self.spread(part, factors))
         elif self.need_dx:
-            dx = s.reuse(self.d)
+            dx = s.like(self.x) if p.pool else s.reuse(self.d)
             for part in cut_up(self.x):
                 self.spread(part, factors, dx[part])
+            s.free(self.d if p.pool else None)
         s.free(self.x, *(self.winners or ()))
         return dx
 
@@ -182,19 +177,6 @@ class Part:
 def winners_of(winners: Any, part: slice) -> Any:
     """Return the winners of a part of the pictures."""
     return tuple(array[part] for array in winners)
-
-
-def combine(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of all slices' values, (C,) float64."""
-    sizes = [part.x.size // part.x.shape[-1] for part in parts]
-    sums = [part.sums.totals for part in parts]
-    means = [part.pivot + total[0] / M for part, total, M in zip(parts, sums, sizes, strict=True)]
-    mean = sum(M * each for M, each in zip(sizes, means, strict=True)) / sum(sizes)
-    spread = sum(
-        total[1] - total[0] ** 2 / M + M * (each - mean) ** 2
-        for total, M, each in zip(sums, sizes, means, strict=True)
-    )
-    return mean, np.maximum(spread, 0) / sum(sizes)
 
 
 def plan_batchnorm(
@@ -217,24 +199,25 @@ def plan_batchnorm(
     scaling, factors = Rows(2, parts[0].x), Rows(3, parts[0].x)
 
     def meet_forward() -> None:
-        mean, var = combine(parts)
+        mean, var = combine([part.moments for part in parts])
         gamma = norm.gamma if norm.scale else np.ones_like(mean)
         beta = norm.beta if norm.center else np.zeros_like(mean)
         inverse = 1 / np.sqrt(var + float(norm.eps))
         statistics[:] = mean, inverse, gamma
         scaling.set(gamma * inverse, beta - mean * gamma * inverse)
-        norm.follow((mean + norm.buffers["running_mean"] if p.conv else mean, var), M)
+        norm.follow((mean, var), M)
 
     team.meet((meet_forward, ()))
     ys = [part.scale(scaling) for part in parts]
 
     def backward(dys: list[Array]) -> list[Any]:
         for part, dy in zip(parts, dys, strict=True):
-            part.add_up(dy)
+            part.multiply(dy)
 
         def meet_backward() -> None:
             mean, inverse, gamma = statistics
-            dbeta, product = np.sum([part.products.totals for part in parts], axis=0)
+            found = [chunk for part in parts for chunk in part.products]
+            dbeta, product = np.sum(found, axis=0, dtype="float64")
             dgamma = (product - mean * dbeta) * inverse
             for name, wanted, value in (
                 ("gamma", norm.scale, dgamma),

@@ -123,10 +123,10 @@ def plan_globalaveragepool2d(run: Run, x: Array, s: Slice, need_dx: bool) -> Pla
     s.free(x)
 
     def backward(dy: Array) -> Any:
-        dx = s.new(x.shape)
-        s(np.multiply, dy, share[0, 0], dy)
-        s(np.copyto, dx, dy[:, None, None, :])
-        s.free(dy)
+        dx, d = s.new(x.shape), s.reuse(dy)
+        s(np.multiply, dy, share[0, 0], d)
+        s(np.copyto, dx, d[:, None, None, :])
+        s.free(d)
         return dx
 
     return y, backward
