@@ -35,7 +35,7 @@ from .slices import Backwards, Run, Slice, teamwise
 
 
 class Moments:
-    """What is found of a slice, chunk by chunk: a pivot, the sums of x - pivot and of its squares."""
+    """What is found of a slice, by chunk: a pivot, the sums of x - pivot and of its squares."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
