@@ -15,7 +15,8 @@ from .geometry import Geometry, chunks
 from .script import Script
 from .winograd import add_product
 
-CHUNK_BYTES = 1 << 19  # of columns
+CHUNK_BYTES = 1 << 19  # of columns and output
+LARGE, ROWS = 1 << 19, 256  # bytes of filters that are worth so many rows in a chunk
 
 
 class Im2col:
@@ -26,9 +27,11 @@ class Im2col:
         self.pointwise = g.T == 1 and g.plain and g.margins == ((0, 0), (0, 0))
 
     def parts(self, n: int) -> Iterator[slice]:
-        """Cut n pictures into chunks whose columns stay in the cache."""
+        """Cut n pictures into chunks that stay in the cache, yet are worth reading w for."""
         g = self.g
-        return chunks(n, g.OH * g.OW * (g.T * g.C + g.O) * 4, CHUNK_BYTES)
+        row = (g.T * g.C + g.O) * 4
+        least = ROWS * row if g.T * g.C * g.O * 4 > LARGE else 0
+        return chunks(n, g.OH * g.OW * row, max(CHUNK_BYTES, least))
 
     def forward(
         self,
