@@ -11,7 +11,6 @@ For a given number of threads the slices are the same, and so is every bit of th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -101,9 +100,11 @@ class Team:
         self.jobs, self.shared = [], {}
 
     def run(self, stages: Sequence[Stage]) -> None:
-        """Do some stages, with BLAS in one thread if there are several of ours."""
-        alone = len(self.scripts) == 1 and thread_count() > 1  # then BLAS may have the others
-        with nullcontext() if alone else single_blas():
+        """Do some stages, with BLAS in one thread: the slices have the others.
+
+        A single slice is so small that BLAS' threads would cost more than they gain.
+        """
+        with single_blas():
             for stage in stages:
                 stage.run()
 
