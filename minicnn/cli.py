@@ -7,9 +7,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 from . import __version__, gradcheck, models
 from .backend import diagnose
 from .data.errors import DatasetError
+from .options import whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="print a model, layer by layer")
     summary.add_argument("--model", default="tutorial_cnn", choices=sorted(models.MODELS))
     summary.set_defaults(run=run_summary)
+
+    profile = commands.add_parser("profile", help="print where a model's training step takes time")
+    profile.add_argument("--model", default="tutorial_cnn", choices=sorted(models.MODELS))
+    profile.add_argument("--batch-size", type=int, default=128)
+    profile.set_defaults(run=run_profile)
     return top
 
 
@@ -75,4 +83,12 @@ def run_gradcheck(args: argparse.Namespace) -> int:
 def run_summary(args: argparse.Namespace) -> int:
     """Print a model's table."""
     print(models.get(args.model)().build((32, 32, 3)).summary())
+    return 0
+
+
+def run_profile(args: argparse.Namespace) -> int:
+    """Print what a training step on drawn pictures takes, layer by layer."""
+    shape = (whole(args.batch_size, "batch size"), 32, 32, 3)
+    pictures = np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    print(models.get(args.model)().build(shape[1:]).profile(pictures))
     return 0

@@ -35,17 +35,17 @@ def backpropagate(
     check: called with the loss before going back; it may raise.
     Returns the loss, shape (), penalties included, and the logits, (N, K).
     """
-    logits, plan = planned.forward(model, x)
-    value, dlogits = loss(logits, labels)
-    charged = [
-        (name, *penalty_forward(model.params[name], penalty.l1, penalty.l2))
-        for name, penalty in model.params.penalized
-    ]
-    for _, extra, _ in charged:
-        value = value + extra
-    if check is not None:
-        check(value)
-    planned.backward(model, dlogits, plan)
+    with planned.step(model, x) as (logits, backward):
+        value, dlogits = loss(logits, labels)
+        charged = [
+            (name, *penalty_forward(model.params[name], penalty.l1, penalty.l2))
+            for name, penalty in model.params.penalized
+        ]
+        for _, extra, _ in charged:
+            value = value + extra
+        if check is not None:
+            check(value)
+        backward(dlogits)
     for name, extra, cache in charged:
         model.grads[name][...] += penalty_backward(model.device.xp.ones_like(extra), cache)
     return value, logits
@@ -87,15 +87,15 @@ def checker(model: Sequential, optimizer: Optimizer, x: Array) -> Callable[[Arra
 
     Forward has moved BatchNorm's running statistics by then: they are put back.
     """
-    on_cpu = model.device.kind == "cpu"
-    state = {name: array.copy() for name, array in model.state.items()} if on_cpu else {}
+    layers = planned.layers_of(model) if model.device.kind == "cpu" else []
+    state = [(array, array.copy()) for layer in layers for array in layer.buffers.values()]
 
     def check(value: Array) -> None:
         try:
             check_loss(model, x, value, optimizer.current_lr, optimizer.steps)
         except NotFinite:
-            for name, array in state.items():
-                model.state[name][...] = array
+            for array, before in state:
+                array[...] = before
             raise
 
     return check
@@ -117,10 +117,11 @@ def evaluate(
     check_use(model, loss)
     check_pictures(model, x, y)
     meter = Meter()
-    for x_part, y_part in Batches(x, y, batch_size, indices=indices):
-        labels = model.device.asarray(y_part)
-        logits = planned.infer(model, model.device.asarray(x_part))
-        meter.add(loss(logits, labels)[0], logits, labels)
+    with planned.tidy(model):
+        for x_part, y_part in Batches(x, y, batch_size, indices=indices):
+            labels = model.device.asarray(y_part)
+            logits = planned.infer(model, model.device.asarray(x_part))
+            meter.add(loss(logits, labels)[0], logits, labels)
     penalties = sum(
         float(penalty_forward(model.params[name], penalty.l1, penalty.l2)[0])
         for name, penalty in model.params.penalized
@@ -135,12 +136,12 @@ def predict(model: Sequential, x: np.ndarray, batch_size: int = 256) -> np.ndarr
     """
     check_pictures(model, x)
     whole(batch_size, "batch_size")
+    softmax = not isinstance(model.last_leaf(), Softmax)
     parts = []
-    for start in range(0, len(x), batch_size):
-        y = planned.infer(model, model.device.asarray(x[start : start + batch_size]))
-        parts.append(
-            to_numpy(y if isinstance(model.last_leaf(), Softmax) else softmax_forward(y)[0])
-        )
+    with planned.tidy(model):
+        for start in range(0, len(x), batch_size):
+            y = planned.infer(model, model.device.asarray(x[start : start + batch_size]))
+            parts.append(to_numpy(softmax_forward(y)[0] if softmax else y))
     return np.concatenate(parts)
 
 

@@ -38,3 +38,12 @@ def test_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["bake"])
     assert stop.value.code == 2
+
+
+def test_profile_prints_where_a_step_goes(capsys, monkeypatch):
+    monkeypatch.setattr("minicnn.plan.profile.SECONDS", 0)
+    assert cli.main(["profile", "--batch-size", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "conv2d_2" in said and "images/s" in said
+    assert cli.main(["profile", "--batch-size", "0"]) == 2
+    assert "batch size 0: expected an integer >= 1" in capsys.readouterr().err

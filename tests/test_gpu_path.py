@@ -33,6 +33,7 @@ def same_dropout(model):
     for layer in model.walk():
         if layer.stream is not None:
             layer.stream = DeviceStream(layer.stream.seed, layer.stream.name)
+            layer.forward = layer.forward  # a plan draws by itself, but not for such a layer
     return model
 
 
@@ -229,7 +230,8 @@ OPTIMIZERS = {
     "sgd": lambda: mc.SGD(0.05),
     "nesterov": lambda: mc.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
     "rmsprop": lambda: mc.RMSprop(0.01),
-    "adam": lambda: mc.Adam(0.01, weight_decay=0.01, decay_all=True),
+    # A bias before BatchNorm gets a gradient of mere rounding; a small eps would make much of it.
+    "adam": lambda: mc.Adam(0.01, weight_decay=0.01, decay_all=True, eps=1e-6),
     "adamw": lambda: mc.AdamW(0.01),
     "clipped": lambda: mc.SGD(0.05, global_clipnorm=0.1),
     "averaged": lambda: mc.Adam(0.01, ema_decay=0.9),

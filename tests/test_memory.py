@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ import pytest
 from standin import installed
 
 import minicnn as mc
+from minicnn.functional import activation
+from minicnn.kernels.cpu import script
+from minicnn.kernels.cpu.update import BLOCK_BYTES
+from minicnn.parallel import thread_count
+from minicnn.plan import kept as keeper
+from minicnn.plan.kept import plans_of
 
 FACTOR, SLACK = 1.6, 8 << 20  # the slack is for what doesn't grow: nobody runs out by 8 MB
 
@@ -108,6 +115,16 @@ def batch(shape, n, classes=10):
     return rng.integers(0, 256, (n, *shape)).astype("uint8"), rng.integers(0, classes, n)
 
 
+def kept(model):
+    """Return the plans that a model keeps."""
+    return list(plans_of(model).kept.values())
+
+
+def held(model):
+    """Return the bytes of all memory that a model's plans hold, by where it lies."""
+    return {place: size for plan in kept(model) for place, size in plan.buffers.items()}
+
+
 def check_estimate(estimate, measured):
     assert measured / FACTOR < estimate < FACTOR * measured + SLACK, (
         f"estimated {estimate / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB"
@@ -170,15 +187,72 @@ def test_summary_refuses_batch_sizes(size):
         model.summary(size)
 
 
+# Where there are no plans, the layers run one after the other, and keep other things than a plan.
+
+
+@pytest.mark.parametrize("n", [8, 64])
 @pytest.mark.parametrize("name", NETS)
-def test_summary_is_the_same_on_a_gpu(name):
+def test_summary_estimates_a_step_on_a_gpu(name, n):
+    """Measured on the stand-in, whose arrays are NumPy's."""
     make, shape = NETS[name]
-    expected = make().build(shape).summary(64)
     with installed():
-        found = make().build(shape, device="gpu").summary(64)
-    assert (found.training_bytes, found.prediction_bytes) == (
-        expected.training_bytes, expected.prediction_bytes,
-    )  # fmt: skip
+        model, optimizer = make().build(shape, device="gpu"), mc.Adam()
+        x, y = map(model.device.asarray, batch(shape, n))
+        trained = 2 * model.params.data.nbytes
+        trained += peak(lambda: mc.train_step(model, optimizer, x, y))
+        predicted = model.params.data.nbytes + peak(lambda: mc.predict(model, x, n))
+        summary = model.summary(n)
+    check_estimate(summary.training_bytes, trained)
+    check_estimate(summary.prediction_bytes, predicted)
+
+
+class Own(mc.Sequential):
+    """A subclass might do anything in its methods: it gets no plan."""
+
+
+@pytest.mark.parametrize("n", [8, 64])
+@pytest.mark.parametrize("name", NETS)
+def test_summary_estimates_a_model_without_plans(name, n):
+    make, shape = NETS[name]
+    model, (x, y) = Own(*make().layers).build(shape), batch(shape, n)
+    trained = 2 * model.params.data.nbytes
+    trained += peak(lambda: mc.train_step(model, mc.Adam(), x, y))
+    assert plans_of(model).kept == {}
+    predicted = model.params.data.nbytes + peak(lambda: mc.predict(model, x, n))
+    summary = model.summary(n)
+    check_estimate(summary.training_bytes, trained)
+    check_estimate(summary.prediction_bytes, predicted)
+
+
+@pytest.mark.parametrize("n", [8, 64, 160])
+def test_summary_knows_layers_of_the_users(n):
+    """Their memory isn't a plan's: what they keep, and the copy of x that they are given."""
+
+    class Doubled(mc.Layer):
+        def forward(self, x, training=False):
+            self.cache = x, x + x
+            return 2 * self.cache[1]
+
+        def backward(self, dy):
+            self.take_cache()
+            return 4 * dy
+
+    model = mc.Sequential(
+        mc.Normalize(), mc.Conv2D(32, 3), Doubled(), mc.ReLU(), Doubled(), mc.MaxPool2D(2),
+        mc.Flatten(), mc.Dense(10),
+    ).build((24, 24, 3))  # fmt: skip
+    x, y = batch((24, 24, 3), n)
+    measured = 2 * model.params.data.nbytes
+    measured += peak(lambda: mc.train_step(model, mc.Adam(), x, y))
+    check_estimate(model.summary(n).training_bytes, measured)
+
+
+def test_summary_takes_little_memory_itself():
+    """It makes small plans, whatever the batch, and keeps none."""
+    model = NETS["tutorial"][0]().build((32, 32, 3))
+    few, many = (peak(lambda n=n: model.summary(n)) for n in (64, 64_000))
+    assert many < few + 1_000_000 and plans_of(model).kept == {}
+    assert model.summary(64_000).training_bytes > 5e9
 
 
 # Nothing piles up.
@@ -204,20 +278,130 @@ def test_train_step_leaks_nothing():
         tracemalloc.stop()
 
 
-def test_training_and_prediction_leave_no_activations_behind():
-    model = NETS["tutorial"][0]().build((32, 32, 3))
-    (x, y), optimizer = batch((32, 32, 3), 32), mc.Adam()
-    mc.train_step(model, optimizer, x[:1], y[:1])
+def uses(model, optimizer, x, y):
+    """What takes turns in a run: a batch and the last one, in training and in validation."""
+    return [
+        lambda: mc.train_step(model, optimizer, x, y),
+        lambda: mc.train_step(model, optimizer, x[:19], y[:19]),
+        lambda: mc.evaluate(model, x, y),
+        lambda: mc.predict(model, x[:19]),
+    ]
+
+
+# All layers of these have planners; in the others, layers' own methods make arrays in each step.
+@pytest.mark.parametrize("name", ["tutorial", "dense", "batchnorm"])
+def test_second_step_allocates_nothing_in_the_size_of_activations(name):
+    """All is there from the first on, whoever took his turn meanwhile."""
+    make, shape = NETS[name]
+    model, optimizer, (x, y) = make().build(shape), mc.Adam(), batch(shape, 32)
+    for use in uses(model, optimizer, x, y):
+        use()
+    blocks = thread_count() * min(2 * BLOCK_BYTES, model.params.data.nbytes)  # the optimizer's
+    for use in uses(model, optimizer, x, y):
+        assert peak(use) < blocks + 300_000
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_plans_of_a_model_share_their_memory(name):
+    """Together they hold little more than the largest of them; each has copies of gradients."""
+    make, shape = NETS[name]
+    model, (x, y) = make().build(shape), batch(shape, 64)
+    for use in uses(model, mc.Adam(), x, y):
+        use()
+    copies = sum(array.nbytes for plan in kept(model) for array in plan.others)
+    together, alone = sum(held(model).values()) - copies, [plan.nbytes for plan in kept(model)]
+    assert len(alone) == 4 and together < 1.3 * max(alone) + (1 << 20)
+    assert together < 0.7 * sum(alone)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_plans_go_with_their_model_at_once(name):
+    """Without waiting for the garbage collector, which comes when it likes."""
+    make, shape = NETS[name]
+    x, y = batch(shape, 20)
+    mc.predict(make().build(shape), x)  # what is made once in a process
+    mc.train_step(make().build(shape), mc.Adam(), x, y)
+    gc.collect()
+    gc.disable()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        mc.train_step(model, optimizer, x, y)
-        mc.predict(model, x)
-        mc.evaluate(model, x, y)
+        model = make().build(shape)
+        for use in uses(model, mc.Adam(), x, y):
+            use()
+        grown = tracemalloc.get_traced_memory()[0] - before
+        assert grown > 1_000_000
+        assert all(part.cache is None for part in model.walk())
+        del model, use
+        assert tracemalloc.get_traced_memory()[0] - before < 0.02 * grown + 50_000
+    finally:
+        gc.enable()
+        tracemalloc.stop()
+
+
+def test_forget_gives_the_memory_of_plans_back():
+    model = NETS["tutorial"][0]().build((32, 32, 3))
+    (x, y), optimizer = batch((32, 32, 3), 32), mc.Adam()
+    mc.train_step(model, optimizer, x[:1], y[:1])
+    mc.plan.forget(model)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for use in uses(model, optimizer, x, y):
+            use()
+        assert tracemalloc.get_traced_memory()[0] - before > 5_000_000
+        mc.plan.forget(model)
         assert tracemalloc.get_traced_memory()[0] - before < 100_000
-        assert tracemalloc.get_traced_memory()[1] - before > 5_000_000
     finally:
         tracemalloc.stop()
+    assert np.isfinite(float(mc.train_step(model, optimizer, x, y)))  # and it goes on
+
+
+def test_model_keeps_few_plans_however_many_sizes_its_batches_have():
+    model = small()
+    (x, y), optimizer = batch((32, 32, 3), 64, 3), mc.SGD(0.01)
+    sizes = [*range(64, 0, -3), *range(1, 64, 5)]
+    for n in sizes:
+        mc.train_step(model, optimizer, x[:n], y[:n])
+        mc.predict(model, x[:n])
+    assert 1 < len(kept(model)) <= 4
+    assert sum(held(model).values()) < 4 * max(plan.nbytes for plan in kept(model))
+
+
+@pytest.mark.parametrize("use", ["predict", "evaluate"])
+def test_prediction_in_large_batches_keeps_nothing(use, monkeypatch):
+    model, (x, y) = small(), batch((32, 32, 3), 64, 3)
+    mc.predict(model, x[:16])
+    small_one = kept(model)
+    monkeypatch.setattr(keeper, "LARGE", max(plan.own for plan in small_one))
+    made = []
+    monkeypatch.setattr(keeper, "Plan", lambda *args: made.append(mc.plan.Plan(*args)) or made[-1])
+    mc.predict(model, x, 32) if use == "predict" else mc.evaluate(model, x, y, 32)
+    assert kept(model) == small_one  # what small batches took stays for the next
+    assert len(made) == 1  # for both batches of 32: it went at the end
+    mc.train_step(model, mc.SGD(0.01), x, y)
+    assert len(kept(model)) == 2  # in training each step needs it again
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_fit_with_validation_takes_little_memory(tmp_path):
+    """The tutorial's network in batches of 128; a process with PyTorch takes 400 MB for it."""
+    script = """
+from pathlib import Path
+import numpy as np, minicnn as mc
+rng = np.random.default_rng(0)
+x = rng.integers(0, 256, (2000, 32, 32, 3), dtype="uint8")
+y = rng.integers(0, 10, 2000)
+model = mc.models.tutorial_cnn().build((32, 32, 3))
+for _ in mc.fit(model, x, y, optimizer=mc.Adam(), epochs=2, validation=0.3, progress=False):
+    pass
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert int(ran.stdout) < 150_000  # kilobytes, Python and NumPy included
 
 
 def test_predict_memory_doesnt_grow_with_the_pictures():
@@ -366,6 +550,113 @@ def test_out_of_memory_after_the_layers_says_where(where):
         optimizer.update = fail
     with pytest.raises(MemoryError, match=r"9\.31 GiB"):
         mc.train_step(model, optimizer, x, y, **options)
+
+
+class Budget:
+    """Room for the blocks of plans: what is more isn't there.  taken: what there is of them."""
+
+    def __init__(self, monkeypatch):
+        self.room, self.taken, self.aligned = 1 << 40, 0, script.aligned
+        monkeypatch.setattr(script, "aligned", self.take)
+
+    def take(self, size):
+        if self.taken + size > self.room:
+            raise MemoryError(f"Unable to allocate {size} bytes")
+        block = self.aligned(size)
+        self.taken += size
+        weakref.finalize(block.base, self.give_back, size)
+        return block
+
+    def give_back(self, size):
+        self.taken -= size
+
+
+@pytest.mark.parametrize("name", ["tutorial", "batchnorm", "residual"])
+def test_other_plans_are_given_up_for_a_new_one(name, monkeypatch):
+    make, shape = NETS[name]
+    budget, optimizer, (x, y) = Budget(monkeypatch), mc.Adam(), batch(shape, 192)
+    with mc.threads(1):
+        predicting, training = make().build(shape), make().build(shape)
+        mc.predict(predicting, x)
+        alone = budget.taken
+        mc.train_step(training, optimizer, x[:64], y[:64])
+        step = budget.taken - alone
+        del predicting
+        mc.predict(training, x)
+        together = budget.taken
+        assert together > max(alone, step)  # they don't fit into one another
+        budget.room = (together + max(alone, step)) // 2
+        mc.plan.forget(training)
+        for _ in range(2):
+            assert np.isfinite(float(mc.train_step(training, optimizer, x[:64], y[:64])))
+            assert [plan.training for plan in kept(training)] == [True]
+            assert mc.predict(training, x).shape == (192, 10)
+            assert [plan.training for plan in kept(training)] == [False]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+@pytest.mark.parametrize("name", ["tutorial", "residual", "concat", "gelu"])
+def test_half_a_plan_is_gone_before_the_error_is(name, share, monkeypatch):
+    """So that a smaller batch works where the error is caught."""
+    make, shape = NETS[name]
+    budget, (x, y) = Budget(monkeypatch), batch(shape, 64)
+    with mc.threads(2):
+        mc.train_step(make().build(shape), mc.SGD(), x, y)
+        model, needed = make().build(shape), budget.taken
+        mc.train_step(model, mc.SGD(), x, y)
+        budget.room = int(share * (budget.taken - needed)) + needed
+        mc.plan.forget(model)
+        try:
+            mc.train_step(model, mc.SGD(), x, y)
+        except MemoryError as error:
+            path = str(error).partition(" (")[0]
+            assert path in {layer.path for layer in model.walk()}
+            check_text(error, "(64, ", "Unable to allocate")
+            assert kept(model) == [] and budget.taken <= needed
+            assert np.isfinite(float(mc.train_step(model, mc.SGD(), x[:2], y[:2])))
+        else:
+            pytest.fail("it went well")
+
+
+def test_out_of_memory_for_copies_of_the_gradients(monkeypatch):
+    model, (x, y) = small(), batch((32, 32, 3), 32, 3)
+
+    def fail(*_):
+        raise MemoryError("Unable to allocate 9.31 GiB")
+
+    with monkeypatch.context() as patched, mc.threads(2):
+        patched.setattr(np, "zeros_like", fail)
+        with pytest.raises(MemoryError) as caught:
+            mc.train_step(model, mc.SGD(), x, y)
+    check_text(caught.value, "normalize_1 (Normalize)", "(32, 32, 32, 3)", "9.31 GiB")
+    assert np.isfinite(float(mc.train_step(model, mc.SGD(), x, y)))
+
+
+@pytest.mark.parametrize("where", ["gelu_forward", "gelu_backward"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_out_of_memory_names_layers_that_run_slice_by_slice(where, threads, monkeypatch):
+    """Their own methods make arrays in each step, in several threads."""
+    model = mc.Sequential(
+        mc.Normalize(), mc.Conv2D(4, 3), mc.Residual([mc.ReLU(), mc.GELU()]), mc.Tanh(),
+        mc.Flatten(), mc.Dense(3),
+    ).build((32, 32, 3))  # fmt: skip
+    x, y = batch((32, 32, 3), 32, 3)
+
+    def fail(*_):
+        raise MemoryError("Unable to allocate 9.31 GiB")
+
+    with mc.threads(threads):
+        mc.train_step(model, mc.SGD(), x, y)
+        with monkeypatch.context() as patched:
+            patched.setattr(activation, where, fail)
+            for _ in range(2):
+                with pytest.raises(MemoryError) as caught:
+                    mc.train_step(model, mc.SGD(), x, y)
+                check_text(
+                    caught.value, "residual_1/body/gelu_1 (GELU)", "(32, 32, 32, 3)", "9.31 GiB"
+                )
+                assert kept(model) == []
+        assert np.isfinite(float(mc.train_step(model, mc.SGD(), x, y)))
 
 
 # A GPU's.

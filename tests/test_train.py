@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from math import log
@@ -255,6 +258,73 @@ def test_backpropagate_is_the_gradient_of_what_it_returns():
         values.append(float(mc.backpropagate(model, x, y)[0]))
     assert slope == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5)
     assert float(loss) == pytest.approx(sum(values) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("use", ["predict", "backpropagate"])
+def test_loss_may_use_the_model_itself(use):
+    """A plan is in the middle of a step then; its memory isn't for others."""
+    x, y = pictures(32)
+    model, plain = net(rate=0.0).build(SHAPE), net(rate=0.0).build(SHAPE)
+    for _ in range(2):
+        mc.train_step(model, mc.SGD(0.1), x, y)  # there is a plan for such batches
+        mc.train_step(plain, mc.SGD(0.1), x, y)
+    asked = []
+
+    def curious(logits, labels):
+        if not asked:
+            asked.append(None)
+            before = {name: array.copy() for name, array in model.state.items()}
+            if use == "predict":
+                asked[0] = mc.predict(model, x)
+            else:
+                asked[0] = mc.backpropagate(model, x[::-1].copy(), y[::-1].copy())[1]
+            for name, array in before.items():
+                model.state[name][...] = array
+        return mc.CrossEntropy()(logits, labels)
+
+    loss, logits = mc.backpropagate(model, x, y, curious)
+    plain_loss, plain_logits = mc.backpropagate(plain, x, y)
+    assert float(loss) == float(plain_loss)
+    np.testing.assert_array_equal(logits, plain_logits)
+    np.testing.assert_array_equal(model.params.grad, plain.params.grad)
+    if use == "predict":  # by the statistics that forward had moved by then
+        np.testing.assert_allclose(asked[0], mc.predict(plain, x), rtol=1e-5, atol=1e-6)
+    else:
+        np.testing.assert_allclose(asked[0][::-1], plain_logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
+def test_model_works_in_a_child_process_whatever_was_at_work():
+    """The child has a copy of everything, and none of the threads that would go on with it."""
+    script = """
+import os, threading
+import numpy as np, minicnn as mc
+
+model = mc.Sequential(mc.Flatten(), mc.Dense(10)).build((8, 8, 3))
+x, y = np.ones((64, 8, 8, 3), "float32"), np.zeros(64, int)
+mc.train_step(model, mc.SGD(0.1), x, y)
+expected, arrived, over = mc.predict(model, x), threading.Event(), threading.Event()
+
+def waiting(logits, labels):
+    arrived.set()
+    over.wait()
+    return mc.CrossEntropy()(logits, labels)
+
+step = threading.Thread(target=mc.backpropagate, args=(model, x, y, waiting))
+step.start()
+arrived.wait()
+child = os.fork()
+if child == 0:
+    found = mc.predict(model, x)
+    mc.train_step(model, mc.SGD(0.1), x, y)
+    os._exit(0 if np.allclose(found, expected) else 1)
+over.set()
+step.join()
+print(os.waitpid(child, 0)[1])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.strip() == "0", ran.stderr[-2000:]
 
 
 # Penalties.

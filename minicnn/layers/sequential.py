@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Sequential(Layer):
     dtype: str = ""
     classes: tuple[str, ...] = ()
     """The names of the classes, if they are known; `save` keeps them with the model."""
+    profiler: ClassVar[Callable[..., Any]]
+    """Does `profile`; ``plan``, which stands on a higher floor, puts it here."""
 
     def __init__(self, *layers: Layer | Sequence[Layer], name: str | None = None) -> None:
         if len(layers) == 1 and isinstance(layers[0], list | tuple):
@@ -221,6 +223,15 @@ class Sequential(Layer):
         if batch_size is not None:
             batch_size = whole(batch_size, "batch_size")
         return Summary.of(self, batch_size, np.dtype(self.dtype).itemsize)
+
+    def profile(self, x: Array, labels: Array | None = None) -> Any:
+        """Return the table of what a training step on a batch x takes, layer by layer; print it.
+
+        labels: as for `train_step`; which ones matters little.  The model stays what it was.  On a
+        GPU it waits for each layer.
+        """
+        self.check_built()
+        return self.profiler(x, labels)
 
     def config(self) -> dict[str, Any]:
         named = {"name": self.name} if self.name else {}

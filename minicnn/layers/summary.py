@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..backend import Shape
+from ..backend import Array, Shape
 from ..functional.windows import COLUMN_BYTES
 from .base import Layer
+
+Estimator: TypeAlias = Callable[[Any, int], tuple[int, int] | None]
+
+ESTIMATORS: list[Estimator] = []
+"""Who may know the bytes that a batch of N takes in a model, in training and in prediction, beside
+the parameters.  ``plan``, which stands on a higher floor, knows how it is on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,7 @@ class Summary:
     def of(cls, model: Layer, batch_size: int | None = None, itemsize: int = 4) -> Summary:
         """Measure a built model.
 
-        What the layers keep for backward is measured on one picture.  Besides, in training, the
-        largest output and its gradient exist for a moment, and each parameter has a gradient and
-        up to two numbers of an optimizer; in prediction, a layer's input, output and one between.
+        In training each parameter has a gradient and up to two numbers of an optimizer.
         """
         rows = []
 
@@ -61,11 +66,12 @@ class Summary:
         multiply_adds = sum(row.multiply_adds for row in rows)
         if batch_size is None:
             return cls(tuple(rows), parameters, multiply_adds)
-        leaves = [layer for layer in model.walk() if not layer.children()]
-        largest = max(prod(layer.output_shape) for layer in leaves) * itemsize
-        kept = kept_bytes(model) + 2 * largest
-        training = 4 * parameters * itemsize + batch_size * kept + 3 * COLUMN_BYTES
-        predicting = parameters * itemsize + 3 * batch_size * largest + 3 * COLUMN_BYTES
+        asked = (estimate(model, batch_size) for estimate in [*ESTIMATORS, layer_by_layer])
+        training, predicting = next(answer for answer in asked if answer is not None)
+        training, predicting = (
+            training + 4 * parameters * itemsize,
+            predicting + parameters * itemsize,
+        )
         return cls(tuple(rows), parameters, multiply_adds, batch_size, training, predicting)
 
     def __str__(self) -> str:
@@ -94,21 +100,36 @@ class Summary:
     __repr__ = __str__
 
 
-def kept_bytes(model: Any) -> int:
-    """Return the bytes that a forward pass leaves in the caches for one picture."""
+def layer_by_layer(model: Any, N: int) -> tuple[int, int]:
+    """Estimate what a batch of N takes where one layer runs after the other, on all of it.
+
+    In training, what the layers keep for backward, and for a moment the largest output and its
+    gradient; or then, in an optimizer on a GPU, four arrays in the size of the parameters.  In
+    prediction, a layer's input, output and one between.
+    """
     x = model.device.xp.zeros((1, *model.input_shape), dtype=model.dtype)
     model.forward(x)
+    kept = cached_bytes(model, model.params.data)
+    model.forget()
+    largest = max(prod(layer.output_shape) for layer in model.walk() if not layer.children())
+    largest *= x.itemsize
+    update = 4 * model.params.data.nbytes if model.device.kind == "gpu" else 0
+    training = max(N * (kept + 2 * largest) + 3 * COLUMN_BYTES, update)
+    return training, 3 * N * largest + 3 * COLUMN_BYTES
+
+
+def cached_bytes(layer: Layer, *known: Array) -> int:
+    """Return the bytes in the caches of a layer and of those inside, but for arrays known."""
     arrays: dict[int, int] = {}
 
     def collect(value: Any) -> None:
         if isinstance(value, tuple | list):
             for item in value:
                 collect(item)
-        elif hasattr(value, "nbytes") and value.base is not model.params.data:
+        elif hasattr(value, "nbytes"):
             whole = value if value.base is None else value.base
             arrays[id(whole)] = int(value.nbytes)
 
-    for layer in model.walk():
-        collect(layer.cache)
-    model.forget()
-    return sum(arrays.values())
+    for part in layer.walk():
+        collect(part.cache)
+    return sum(size for key, size in arrays.items() if key not in set(map(id, known)))

@@ -5,11 +5,24 @@ size: the batch is cut into slices, one for each thread; a planner for each laye
 layers that are faster together, writes the calls of every slice, with all views and buffers made;
 and the network is cut where a layer is about the whole batch.  To train is then to play calls.
 
-Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`; then `convolution` and
-`norm`.  The calls themselves are written by ``kernels/cpu``.
+Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept`; then
+`convolution` and `norm`.  The calls themselves are written by ``kernels/cpu``.
 """
 
-from . import convolution, norm, simple
-from .plan import Plan, backward, forward, infer
+from . import convolution, estimate, norm, profile, simple
+from .kept import forget, infer, layers_of, step, tidy
+from .plan import Plan
 
-__all__ = ["Plan", "backward", "convolution", "forward", "infer", "norm", "simple"]
+__all__ = [
+    "Plan",
+    "convolution",
+    "estimate",
+    "forget",
+    "infer",
+    "layers_of",
+    "norm",
+    "profile",
+    "simple",
+    "step",
+    "tidy",
+]

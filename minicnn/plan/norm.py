@@ -98,6 +98,7 @@ class Part:
             return False
         conv.after = lambda chunk: self.moments.add(s, chunk)
         self.x, self.conv_back = convolve(conv, x, s, need_dx)
+        del conv.after  # all is written: a circle would outlive the plan
         return True
 
     # Between the first and, in the backward pass, the second.

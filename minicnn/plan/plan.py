@@ -1,55 +1,80 @@
-"""Plan: the scripts of a network for batches of one size; and which plan is used when."""
+"""Plan: the scripts of a network for batches of one size, and all their memory."""
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
-from typing import Any
+from collections.abc import Sequence
+from operator import is_
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.choose import algorithm
-from ..kernels.cpu.team import Team
+from ..kernels.cpu.script import Memory, address
+from ..kernels.cpu.team import Stage, Team
 from ..layers import Layer, Sequential
-from ..parallel import thread_count
+from ..layers.base import naming
 from ..params import Parameters
-from .slices import Slice
+from .slices import PLANNERS, Slice
 from .walk import walk
-
-KEPT = 4  # plans of one model: training, its last batch, validation, its last batch
 
 
 class Plan:
     """The calls of one network for batches of N pictures.
 
     training: with a backward, which writes ``model.grads``; otherwise nothing is kept for one.
+    lenders: plans that are never at work when this one is, whose memory it may use.
     """
 
-    def __init__(self, model: Sequential, N: int, dtype: Any, training: bool) -> None:
+    def __init__(
+        self,
+        model: Sequential,
+        N: int,
+        dtype: Any,
+        training: bool,
+        lenders: Sequence[Plan] = (),
+    ) -> None:
         # The model itself isn't kept: it keeps its plans (weakly), and would never be let go.
         self.params: Parameters = model.params
         self.layers = [layer for layer in model.walk() if layer is not model]
         self.fields = fingerprint(self.layers)
+        self.training = training
         self.team = Team(N, model.dtype, Slice)
-        self.y = np.empty((N, *model.output_shape), model.dtype)
-        self.dy = np.empty_like(self.y)
-        self.inputs: list[np.ndarray] = []
-        flats = [self.params.grad, *(np.zeros_like(self.params.grad) for _ in self.slices[1:])]
-        for s, part, flat_grad in zip(self.slices, self.team.parts, flats, strict=True):
-            s.training, s.part, s.team = training, part, self.team
-            s.grads = self.params.views(flat_grad if training else self.params.grad)
-            n = part.stop - part.start
-            self.inputs.append(s.hold(s.new((n, *model.input_shape), dtype)))
-        self.others = flats[1:] if training else []
-        self.write(model, training)
+        self.pictures = np.broadcast_to(np.zeros((), dtype), (N, *model.input_shape))
+        for lender in lenders:
+            for mine, theirs in zip(self.memories, lender.memories, strict=False):
+                borrow(mine, theirs)
+        with naming(model.first_leaf(), self.pictures):
+            self.y = np.empty((N, *model.output_shape), model.dtype)
+            self.dy = np.empty_like(self.y)
+            more = len(self.slices) - 1 if training else 0
+            self.others = [np.zeros_like(self.params.grad) for _ in range(more)]
+            flats = [self.params.grad, *self.others]
+            self.inputs: list[np.ndarray] = []
+            for k, (s, part) in enumerate(zip(self.slices, self.team.parts, strict=True)):
+                s.training, s.part, s.team = training, part, self.team
+                s.grads = self.params.views(flats[k if training else 0])
+                self.inputs.append(s.hold(s.new(self.pictures[part].shape, dtype)))
+            try:
+                self.write(model)
+            finally:  # the team has them: a circle would outlive the plan
+                for s in self.slices:
+                    del s.team
+        for memory in self.memories:
+            give_back(memory)
+        lent = {place for lender in lenders for place in lender.buffers}
+        self.own = sum(size for place, size in self.buffers.items() if place not in lent)
 
     @property
     def slices(self) -> list[Slice]:
         """The scripts, one for each thread."""
         return self.team.scripts  # type: ignore[return-value]
 
-    def write(self, model: Sequential, training: bool) -> None:
+    @property
+    def memories(self) -> list[Memory]:
+        """Where the buffers are from: the team's, and each slice's."""
+        return [self.team.memory, *(s.memory for s in self.slices)]
+
+    def write(self, model: Sequential) -> None:
         """Let the planners write everything."""
         team = self.team
         ys, back = walk(model.layers, list(self.inputs), team, need_dx=False)
@@ -57,10 +82,10 @@ class Plan:
             s(np.copyto, self.y[part], y)
             s.free(y)
         team.meet()
-        self.forward_stages, self.backward_stages = team.stages, []
-        if not training:
-            return
+        self.forward_stages, self.backward_stages = team.stages, list[Stage]()
         team.stages = []
+        if not self.training:
+            return
         dys = []
         for s, part in zip(self.slices, team.parts, strict=True):
             dys.append(s.new(self.y[part].shape))
@@ -69,7 +94,7 @@ class Plan:
         if self.others:
             self.add_up()
         team.meet()
-        self.backward_stages = team.stages
+        self.backward_stages, team.stages = team.stages, []
 
     def add_up(self) -> None:
         """Write the sum of the slices' gradients, each slice its part of them."""
@@ -84,78 +109,77 @@ class Plan:
         """Return the output for a batch x; the next call will overwrite it."""
         for piece, part in zip(self.inputs, self.team.parts, strict=True):
             np.copyto(piece, x[part])
-        self.team.run(self.forward_stages)
+        self.run(self.forward_stages)
         return self.y
 
     def backward(self, dy: Array) -> None:
         """Write all gradients of the last forward into ``model.grads``."""
         np.copyto(self.dy, dy)
-        self.team.run(self.backward_stages)
+        self.run(self.backward_stages)
+
+    def run(self, stages: Sequence[Stage]) -> None:
+        """Do some stages.  Layers that run by their own methods may find no memory."""
+        try:
+            self.team.run(stages)
+        except MemoryError as error:
+            with naming(culprit(error) or self.layers[0], self.pictures):
+                raise
 
     def fits(self, model: Sequential) -> bool:
         """Whether the model is still what this was made for."""
-        return self.params is model.params and self.fields == fingerprint(self.layers)
+        return self.params is model.params and all(
+            len(now) == count and all(map(is_, map(now.get, before), before.values()))
+            for now, count, before in self.fields
+        )
+
+    @property
+    def buffers(self) -> dict[int, int]:
+        """The bytes of all its memory, by where it lies; some may be other plans' as well."""
+        found = {k: block.nbytes for memory in self.memories for k, block in memory.blocks.items()}
+        constants = [array for s in self.slices for array in s.constants.values()]
+        for array in (self.y, self.dy, *self.others, *constants):
+            found[address(array)] = array.nbytes
+        return found
 
     @property
     def nbytes(self) -> int:
         """The memory of all buffers."""
-        extra = self.y.nbytes + self.dy.nbytes + sum(other.nbytes for other in self.others)
-        return self.team.nbytes + extra
+        return sum(self.buffers.values())
 
 
-def fingerprint(layers: list[Layer]) -> list[Any]:
-    """Return what a plan takes from the layers beside arrays: options, and replaced methods."""
-    own = ("cache", "buffers", "stream")
-    return [
-        [v for k, v in vars(layer).items() if k not in own and not isinstance(v, np.ndarray)]
-        for layer in layers
-    ]
+def borrow(mine: Memory, theirs: Memory) -> None:
+    """Let a memory that is still empty also give out another's blocks."""
+    for place, block in theirs.blocks.items():
+        if place not in mine.blocks:
+            mine.blocks[place] = block
+            mine.free_blocks.append(block)
 
 
-plans: weakref.WeakKeyDictionary[Sequential, OrderedDict[Any, Plan]]
-plans = weakref.WeakKeyDictionary()
+def give_back(memory: Memory) -> None:
+    """Let go of the borrowed blocks that weren't given out."""
+    memory.blocks = {k: block for k, block in memory.blocks.items() if k in memory.holders}
+    memory.free_blocks = []
 
 
-def plan_for(model: Sequential, x: Array, training: bool) -> Plan:
-    """Return the plan for such batches, made now if there is none."""
-    kept = plans.setdefault(model, OrderedDict())
-    key = len(x), x.dtype, training, thread_count(), algorithm()
-    plan = kept.get(key)
-    if plan is None or not plan.fits(model):
-        kept.pop(key, None)
-        while len(kept) >= KEPT:
-            kept.popitem(last=False)
-        plan = kept[key] = Plan(model, len(x), x.dtype, training)
-    kept.move_to_end(key)
-    return plan
+def culprit(error: BaseException) -> Layer | None:
+    """Return the layer whose method an error came from: the innermost one."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        found = owner if isinstance(owner, Layer) else found
+        trace = trace.tb_next
+    return found
 
 
-def planned(model: Sequential) -> bool:
-    """Whether the model runs by plans: on the CPU, and unless its own methods were replaced."""
-    own = {"forward", "backward", "backward_params", "infer"} & set(vars(model))
-    return model.device.kind == "cpu" and type(model) is Sequential and not own
+Attributes: TypeAlias = dict[str, Any]
 
 
-def forward(model: Sequential, x: Array) -> tuple[Array, Any]:
-    """Do ``model.forward(x, training=True)`` by plan; return y and what `backward` needs."""
-    x = model.check_input(x)
-    if not planned(model):
-        return model.forward(x, training=True), None
-    plan = plan_for(model, x, training=True)
-    return plan.forward(x).copy(), plan
+def fingerprint(layers: Sequence[Layer]) -> list[tuple[Attributes, int, Attributes]]:
+    """Return the attributes of the layers that are known, how many, and how they are now.
 
-
-def backward(model: Sequential, dy: Array, plan: Any) -> None:
-    """Do ``model.backward_params(dy)``."""
-    if plan is None:
-        model.backward_params(dy)
-    else:
-        plan.backward(dy)
-
-
-def infer(model: Sequential, x: Array) -> Array:
-    """Do ``model.infer(x)`` by plan."""
-    x = model.check_input(x)
-    if not planned(model):
-        return model.infer(x)
-    return plan_for(model, x, training=False).forward(x).copy()
+    Plans are made of them: of options, arrays, methods that somebody has replaced.
+    """
+    known = {Sequential, *(kind for kinds in PLANNERS for kind in kinds)}
+    found = [vars(layer) for layer in layers if type(layer) in known]
+    changing = ("cache", "stream")  # from step to step
+    return [(a, len(a), {k: a[k] for k in a if k not in changing}) for a in found]

@@ -71,8 +71,16 @@ def flat(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers with those inside a Sequential in its place."""
     found: list[Layer] = []
     for layer in layers:
-        found += flat(layer.layers) if type(layer) is Sequential else [layer]
+        if type(layer) is Sequential and not replaced(layer):
+            found += flat(layer.layers)
+        else:
+            found.append(layer)
     return found
+
+
+def replaced(layer: Layer) -> bool:
+    """Whether somebody has replaced a method of this object."""
+    return not {"forward", "backward", "backward_params", "infer"}.isdisjoint(vars(layer))
 
 
 def candidates(layers: Sequence[Layer]) -> list[tuple[TeamPlanner, Run]]:
@@ -84,7 +92,7 @@ def candidates(layers: Sequence[Layer]) -> list[tuple[TeamPlanner, Run]]:
     found: list[tuple[TeamPlanner, Run]] = []
     for length in range(min(LONGEST, len(layers)), 0, -1):
         run = layers[:length]
-        if not any({"forward", "backward", "infer"} & set(vars(layer)) for layer in run):
+        if not any(map(replaced, run)):
             kinds = tuple(type(layer) for layer in run)
             found += [(planner, run) for planner in PLANNERS.get(kinds, [])]
     return [*found, (plan_whole, layers[:1])]
@@ -93,7 +101,7 @@ def candidates(layers: Sequence[Layer]) -> list[tuple[TeamPlanner, Run]]:
 def label(team: Team, run: Run, way: str) -> None:
     """Note whose calls come next."""
     for script in team.scripts:
-        script.label = f"{way} {run[0].path}"
+        script.label = f"{way} {' + '.join(layer.path for layer in run)}"
 
 
 @teamwise(Residual, ReLU)

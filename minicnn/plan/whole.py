@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array
+from ..backend import Array, Shape
+from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Team
-from ..layers.base import naming
+from ..layers import Layer
 from .slices import Backwards, Run
 
 
@@ -16,40 +17,38 @@ def plan_whole(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards]:
     """Let the slices meet, and one thread call the layer's own forward and backward."""
-    (layer,) = run
     training = team.scripts[0].training  # type: ignore[attr-defined]
-    x = np.empty((team.N, *xs[0].shape[1:]), xs[0].dtype)
-    ys = [s.new((len(x), *layer.output_shape)) for x, s in zip(xs, team.scripts, strict=True)]
+    slices = team.scripts
+    ys = [give(x, run[0].output_shape, s) for x, s in zip(xs, slices, strict=True)]
 
-    def forward() -> None:
-        for part, piece in zip(team.parts, xs, strict=True):
-            x[part] = piece
-        with naming(layer, x):
-            y = layer.forward(x.copy(), True) if training else layer.infer(x)
-        hand_out(y, ys, team)
+    def forward(layer: Layer) -> None:
+        x = np.concatenate(xs)  # a copy, which the layer may keep
+        hand_out(layer.forward(x, True) if training else layer.infer(x), ys, team)
 
-    team.meet((forward, ()))
-    for piece, s in zip(xs, team.scripts, strict=True):
-        s.free(piece)
+    team.meet((forward, tuple(run)))
 
     def backward(dys: list[Array]) -> list[Any]:
-        dxs: list[Any] | None = None
-        dxs = [s.new(x.shape) for x, s in zip(xs, team.scripts, strict=True)] if need_dx else None
+        dxs: list[Any] = [None] * len(dys)
+        if need_dx:
+            dxs = [give(dy, run[0].input_shape, s) for dy, s in zip(dys, slices, strict=True)]
 
-        def go_back() -> None:
+        def go_back(layer: Layer) -> None:
             dy = np.concatenate(dys)
-            with naming(layer, dy):
-                if dxs is None:
-                    layer.backward_params(dy)
-                else:
-                    hand_out(layer.backward(dy), dxs, team)
+            if need_dx:
+                hand_out(layer.backward(dy), dxs, team)
+            else:
+                layer.backward_params(dy)
 
-        team.meet((go_back, ()))
-        for dy, s in zip(dys, team.scripts, strict=True):
-            s.free(dy)
-        return [None] * len(dys) if dxs is None else dxs
+        team.meet((go_back, tuple(run)))
+        return dxs
 
     return ys, backward
+
+
+def give(taken: Array, shape: Shape, s: Script) -> Array:
+    """Return room for what comes out, perhaps where that lies which went in."""
+    s.free(taken)
+    return s.new((len(taken), *shape))
 
 
 def hand_out(whole: Array, pieces: list[Array], team: Team) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from minicnn.functional import update as f
 
+pytestmark = pytest.mark.usefixtures("body")
+
 STEPS, SIZE = 10, 6
 LIMITS = {"float64": {"rtol": 1e-12, "atol": 1e-14}, "float32": {"rtol": 2e-5, "atol": 1e-6}}
 

@@ -1,0 +1,147 @@
+"""Taking turns: workers that stay alive, of which one works while all others wait.
+
+Speed changes with the minute on most machines (other load, heat, a neighbour's virtual machine).
+Contenders that alternate see the same minutes, and the spread over the rounds shows how much to
+believe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import Watch
+from benchmarks.peers.protocol import Worker, WorkerError
+from benchmarks.settings import OWN, ROOFLINE, Setting, python_of
+
+PAUSE = 0.2  # seconds between turns: threads that spin when they are done (OpenBLAS: 0.11) sleep
+TOLERANCE = 1e-3  # of the largest logit: the same network gives the same numbers
+
+
+@dataclass
+class Runner:
+    """A setting with its worker, and what it has measured."""
+
+    setting: Setting
+    worker: Worker
+    start: dict[str, Any]
+    steps: int = 1
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+
+    def turn(self) -> None:
+        """Do one round, and note how many cores somebody else kept busy meanwhile."""
+        watch = Watch()
+        reply = self.worker.ask("round", steps=self.steps)
+        self.rounds.append({**reply, "others_cores": watch.others(reply["cpu_seconds"])})
+
+    def report(self) -> dict[str, Any]:
+        """Return what goes into the record."""
+        return {
+            "name": self.setting.name,
+            "peer": self.setting.peer,
+            "steps": self.steps,
+            "loaded_mb": self.start["loaded_mb"],
+            "peak_mb": self.rounds[-1]["peak_mb"],
+            "rounds": self.rounds,
+        }
+
+
+def start(
+    setting: Setting,
+    task: dict[str, Any],
+    folder: Path,
+    pythons: dict[str, str],
+    logits: list[list[float]],
+    parameters: int,
+) -> Runner:
+    """Start a worker on its network, and check that it is the same network.
+
+    Raises `WorkerError` where the framework isn't there, can't do it, or gives other outputs.
+    """
+    log = folder / f"{setting.name.replace(' ', '-')}.log"
+    python = python_of(setting, pythons)
+    worker = Worker(python, setting.module, task["threads"], log)
+    try:
+        reply = worker.ask("start", task=task | setting.options)
+        if setting.peer != ROOFLINE:
+            check_twin(reply, logits, parameters)
+        return Runner(setting, worker, reply)
+    except BaseException:
+        worker.close()
+        raise
+
+
+def check_twin(reply: dict[str, Any], logits: list[list[float]], parameters: int) -> None:
+    """Raise `WorkerError` unless a worker's network has our parameters and gives our outputs."""
+    if reply["parameters"] != parameters:
+        raise WorkerError(f"another network: {reply['parameters']} parameters, not {parameters}")
+    pairs = [
+        (theirs, ours)
+        for row, expected in zip(reply["logits"], logits, strict=True)
+        for theirs, ours in zip(row, expected, strict=True)
+    ]
+    largest = max(abs(ours) for _, ours in pairs)
+    worst = max(abs(theirs - ours) for theirs, ours in pairs) / largest
+    if not worst < TOLERANCE:
+        raise WorkerError(f"another network: its outputs differ by {worst:.1g} of the largest")
+
+
+def warm_up(runner: Runner, seconds: float) -> None:
+    """Let it compile, allocate and settle; then choose the steps that take about ``seconds``."""
+    runner.worker.ask("round", steps=1)
+    steps, took = 1, 0.0
+    while True:
+        took = runner.worker.ask("round", steps=steps)["seconds"]
+        if took >= seconds / 4:
+            break
+        steps = max(steps + 1, min(steps * 10, round(steps * seconds / 2 / took)))
+    runner.steps = max(1, round(steps * seconds / took))
+
+
+def alternate(runners: list[Runner], rounds: int, say: Callable[[str], None]) -> None:
+    """Let all work in turn, ``rounds`` times; every round begins with another one."""
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        first = number % len(runners)
+        for runner in runners[first:] + runners[:first]:
+            time.sleep(PAUSE)
+            runner.turn()
+
+
+def run(
+    settings: list[Setting],
+    task: dict[str, Any],
+    folder: Path,
+    pythons: dict[str, str],
+    expected: tuple[list[list[float]], int],
+    schedule: tuple[int, float],
+    say: Callable[[str], None],
+) -> tuple[list[Runner], dict[str, str]]:
+    """Start everybody, one after the other, then alternate; return who ran, and who couldn't.
+
+    expected: the outputs for the first pictures, and the number of parameters.  schedule: rounds,
+    and seconds of each.  Raises `WorkerError` if minicnn itself can't.
+    """
+    runners: list[Runner] = []
+    skipped: dict[str, str] = {}
+    try:
+        for setting in settings:
+            say(f"starting {setting.name}")
+            try:
+                runner = start(setting, task, folder, pythons, *expected)
+                runners.append(runner)
+                warm_up(runner, schedule[1])
+            except WorkerError as error:
+                if setting.peer in (OWN, ROOFLINE):
+                    raise
+                skipped[setting.name] = str(error)
+                if runners[-1].setting is setting:
+                    runners.pop().worker.close()
+        alternate(runners, schedule[0], say)
+    finally:
+        for runner in runners:
+            runner.worker.close()
+    return runners, skipped

@@ -1,0 +1,650 @@
+"""Plans come, are used again, and go: nobody should ever notice that they are there."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import pickle
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import minicnn as mc
+from minicnn import plan
+from minicnn.kernels.cpu import team as team_module
+from minicnn.plan.kept import KEPT, plan_for, plans_of
+
+from .nets import (
+    batch,
+    build,
+    by_layers,
+    by_plan,
+    check,
+    copy_numbers,
+    like,
+    poison,
+    slices_of,
+    upstream,
+)
+
+N, PICTURE = 13, (7, 8, 3)
+needs_slices = pytest.mark.skipif(
+    not mc.parallel.blas_can_be_limited(), reason="this BLAS keeps its threads: one slice"
+)
+
+
+def net():
+    return [
+        mc.Conv2D(5, 3), mc.BatchNorm(), mc.ReLU(), mc.Conv2D(4, 3, padding="same"), mc.LeakyReLU(),
+        mc.Dropout(0.3), mc.Flatten(), mc.Dense(3),
+    ]  # fmt: skip
+
+
+def model_of(layers=None, dtype="float64"):
+    return build(net() if layers is None else layers, PICTURE, dtype)
+
+
+def labels_of(x):
+    return np.arange(len(x)) % 3
+
+
+def kept(model):
+    return list(plans_of(model).kept.values())
+
+
+# Which plan is used.
+
+
+def test_plan_is_made_once_for_batches_of_a_size():
+    model = model_of()
+    first = plan_for(model, batch(model, N), True)
+    for seed in range(3):
+        x = batch(model, N, seed)
+        assert plan_for(model, x, True) is first
+        by_plan(model, x, upstream(model, N))
+    assert kept(model) == [first]
+
+
+def test_batch_of_another_size_makes_its_own_plan():
+    """The last batch of an epoch, and then whole ones again."""
+    model = model_of()
+    truth = like(model, net(), "float64")
+    for n in (N, 5, N, 1, 5, N):
+        x, dy = batch(model, n, seed=n), upstream(model, n)
+        check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+        check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
+
+
+def test_training_and_prediction_have_their_own_plans():
+    model = model_of()
+    x = batch(model, N)
+    training, prediction = plan_for(model, x, True), plan_for(model, x, False)
+    assert training is not prediction and prediction.nbytes < training.nbytes
+    assert plan_for(model, x, True) is training and plan_for(model, x, False) is prediction
+
+
+@needs_slices
+def test_other_threads_and_algorithms_have_their_own_plans():
+    model = model_of(dtype="float32")
+    x = batch(model, 40)
+    with mc.threads(2):
+        two = plan_for(model, x, True)
+        with mc.threads(3):
+            assert slices_of(model, x) == 3
+        with mc.conv_algorithm("winograd"):
+            assert plan_for(model, x, True) is not two
+        assert plan_for(model, x, True) is two
+    assert len(two.team.parts) == 2
+
+
+def test_few_plans_are_kept_and_those_used_last():
+    model = model_of()
+    for n in range(1, 21):
+        by_plan(model, batch(model, n), upstream(model, n))
+        assert len(kept(model)) <= KEPT
+    last = kept(model)
+    assert [each.team.N for each in last] == [17, 18, 19, 20][-KEPT:]
+    plan_for(model, batch(model, 17), True)
+    plan_for(model, batch(model, 30), True)
+    assert plan_for(model, batch(model, 17), True) is last[0]
+
+
+def memory_of(model):
+    """Return weak references to all buffers of the newest plan."""
+    team = kept(model)[-1].team
+    memories = [team.memory, *(script.memory for script in team.scripts)]
+    return [weakref.ref(block) for memory in memories for block in memory.blocks.values()]
+
+
+NETS = {
+    "all kinds": net,
+    "residual": lambda: [
+        mc.Conv2D(5, 3), mc.BatchNorm(), mc.Residual([mc.Conv2D(5, 1), mc.BatchNorm(), mc.ReLU()]),
+        mc.ReLU(), mc.Concat([mc.Tanh(), mc.ReLU()]), mc.GlobalAveragePool2D(), mc.Dense(3),
+    ],
+    "first": lambda: [
+        mc.Normalize(), mc.Conv2D(5, 3), mc.ReLU(), mc.MaxPool2D(2), mc.Flatten(), mc.Dense(3)],
+}  # fmt: skip
+each_net = pytest.mark.parametrize("name", NETS)
+
+
+@each_net
+def test_plan_that_is_given_up_gives_back_its_memory_at_once(name):
+    """Not when the garbage collector comes by: until then others would pile up."""
+    model = model_of(NETS[name](), "float32")
+    x = batch(model, N)
+    by_plan(model, x, upstream(model, N))
+    blocks, whole = memory_of(model), weakref.ref(kept(model)[0])
+    gc.collect()
+    gc.disable()
+    try:
+        plan.forget(model)
+        assert whole() is None
+        assert [block for block in blocks if block() is not None] == []
+    finally:
+        gc.enable()
+
+
+@each_net
+def test_plan_dies_with_its_model(name):
+    model = model_of(NETS[name](), "float32")
+    x = batch(model, N)
+    by_plan(model, x, upstream(model, N))
+    plan.infer(model, x)
+    dead = [weakref.ref(model), *map(weakref.ref, kept(model)), *memory_of(model)]
+    del model
+    gc.collect()
+    assert [reference() for reference in dead if reference() is not None] == []
+
+
+def test_forget_is_noticed_by_nobody():
+    model = model_of()
+    truth = like(model, net(), "float64")
+    for _ in range(3):
+        x, dy = batch(model, N), upstream(model, N)
+        check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+        plan.forget(model)
+        assert kept(model) == []
+
+
+# What changes meanwhile.
+
+OPTIONS = {  # a layer, its option, another value
+    "slope": (lambda: [mc.LeakyReLU(0.3)], "negative_slope", 0.7),
+    "rate": (lambda: [mc.Dropout(0.3)], "rate", 0.8),
+    "no rate": (lambda: [mc.Dropout(0.3)], "rate", 0.0),
+    "eps": (lambda: [mc.BatchNorm()], "eps", 0.5),
+    "eps after a convolution": (lambda: [mc.BatchNorm(), mc.Conv2D(3, 1)], "eps", 0.5),
+    "momentum": (lambda: [mc.BatchNorm()], "momentum", 0.1),
+    "scale": (lambda: [mc.Normalize(0.1, 0.9, 1.0)], "scale", 2.0),
+    "pooling's padding": (lambda: [mc.MaxPool2D(3, 1, "same")], "padding", ((2, 0), (0, 2))),
+    "convolution's padding": (
+        lambda: [mc.Conv2D(3, 3, padding="same"), mc.ReLU()], "padding", ((2, 0), (1, 1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_option_that_is_changed_is_noticed(name):
+    make, option, value = OPTIONS[name]
+
+    def layers():
+        return [mc.Conv2D(3, 1), mc.Tanh(), *make(), mc.SiLU(), mc.Flatten(), mc.Dense(3)]
+
+    model = model_of(layers())
+    truth = like(model, layers(), "float64")
+    x, dy = batch(model, N), upstream(model, N)
+    before = by_plan(model, x, dy), plan.infer(model, x)
+    by_layers(truth, x, dy)
+    for each in (model, truth):
+        changed = [layer for layer in each if hasattr(layer, option) and layer is not each[0]]
+        setattr(changed[0], option, value)
+    found, wanted = by_plan(model, x, dy), by_layers(truth, x, dy)
+    check(found, wanted, 1e-10)
+    check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
+    assert any((found[key] != before[0][key]).any() for key in found)
+
+
+def test_weights_and_statistics_that_are_set_are_used():
+    model = model_of()
+    truth = like(model, net(), "float64")
+    x, dy, rng = batch(model, N), upstream(model, N), np.random.default_rng(9)
+    for _ in range(3):
+        check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+        model.params.data += 0.1 * rng.standard_normal(model.params.data.shape)
+        model.state["batchnorm_1/running_mean"][...] = rng.standard_normal(5)
+        copy_numbers(model, truth)
+        check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
+
+
+def test_statistics_in_other_arrays_are_used():
+    model = model_of()
+    truth = like(model, net(), "float64")
+    x, dy = batch(model, N), upstream(model, N)
+    for step in range(3):
+        for each in (model, truth):
+            each[1].buffers["running_mean"] = np.full(5, 0.5 * step)
+            each[1].buffers["running_var"] = np.full(5, 1.0 + step)
+        check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
+        check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+
+
+def test_weights_in_other_arrays_are_used():
+    model = model_of()
+    truth = like(model, net(), "float64")
+    x, dy = batch(model, N), upstream(model, N)
+    check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+    for each in (model, truth):
+        each[0].w = each[0].w * 2
+    check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+    check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
+
+
+@pytest.mark.parametrize("other", [{"seed": 5}, {"dtype": "float32"}, {"input_shape": (9, 6, 3)}])
+def test_model_that_is_built_again_begins_again(other):
+    model = model_of()
+    by_plan(model, batch(model, N), upstream(model, N))
+    plan.infer(model, batch(model, N))
+    options = {"input_shape": PICTURE, "dtype": "float64", **other}
+    model.build(**options)
+    truth = mc.Sequential(*net()).build(**options)
+    x, dy = batch(model, N), upstream(model, N)
+    limit = 1e-10 if model.dtype == "float64" else 1e-5
+    check(by_plan(model, x, dy), by_layers(truth, x, dy), limit)
+    assert kept(model)[-1].params is model.params
+
+
+def test_layers_own_methods_and_plans_may_take_turns():
+    model, truth = model_of(), model_of()
+    x, dy = batch(model, N), upstream(model, N)
+    for way in (by_plan, by_layers, by_plan, by_plan, by_layers):
+        check(way(model, x, dy), by_layers(truth, x, dy), 1e-10)
+    y = model.forward(x, training=True)
+    for stream in model.streams.values():
+        stream.position -= 1
+    by_plan(model, batch(model, N, seed=1), upstream(model, N))  # leaves the layers' caches alone
+    dx = model.backward(dy)
+    wanted = truth.forward(x, training=True)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_array_equal(dx, truth.backward(dy))
+
+
+# Copies.
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copy_of_a_model_that_has_plans(duplicate):
+    model = model_of(dtype="float32")
+    x, y = batch(model, N), np.arange(N) % 3
+    optimizer = mc.SGD(0.1)
+    mc.train_step(model, optimizer, x, y)
+    mc.predict(model, x)
+    size = len(pickle.dumps(model))
+    assert size < 3 * model.params.data.nbytes + 20_000, "no plan goes into a pickle"
+    twin = duplicate(model)
+    assert kept(twin) == []
+    for each, steps in ((model, optimizer), (twin, mc.SGD(0.1))):
+        for _ in range(3):
+            mc.train_step(each, steps, x, y)
+    np.testing.assert_array_equal(model.params.data, twin.params.data)
+    mc.train_step(twin, mc.SGD(0.1), x, y)
+    assert (model.params.data != twin.params.data).any()
+    np.testing.assert_array_equal(mc.predict(model, x), mc.predict(copy.deepcopy(model), x))
+
+
+# Prediction.
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_predict_and_evaluate_give_what_infer_gives(threads):
+    model = model_of()
+    x = batch(model, 100)
+    y = np.arange(100) % 3
+    logits = model.infer(x)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    with mc.threads(threads):
+        for size in (7, 32, 100, 256):
+            np.testing.assert_allclose(mc.predict(model, x, size), p, rtol=1e-10)
+            found = mc.evaluate(model, x, y, size)
+            assert found["loss"] == pytest.approx(-np.log(p[np.arange(100), y]).mean(), rel=1e-8)
+            assert found["accuracy"] == (p.argmax(axis=1) == y).mean()
+    assert all(layer.cache is None for layer in model.walk())
+
+
+def test_results_are_the_callers_own():
+    """The next step doesn't overwrite them, and what is done to them doesn't matter."""
+    model = model_of()
+    x = [batch(model, N, seed) for seed in range(4)]
+    results, copies = [], []
+    for each in x:
+        _, logits = mc.backpropagate(model, each, labels_of(each))
+        results += [logits, plan.infer(model, each), mc.predict(model, each)]
+        copies += [result.copy() for result in results[-3:]]
+    for result, then in zip(results, copies, strict=True):
+        np.testing.assert_array_equal(result, then)
+        result.fill(np.nan)
+    assert np.isfinite(plan.infer(model, x[0])).all()
+
+
+def test_pictures_may_be_changed_after_the_forward():
+    """As a loader does that fills one array again and again."""
+    model = model_of()
+    truth = like(model, net(), "float64")
+    x, dy = batch(model, N).copy(), upstream(model, N)
+    wanted = by_layers(truth, x.copy(), dy)
+    with plan.step(model, x) as (y, backward):
+        x.fill(np.nan)
+        later = dy.copy()
+        backward(later)
+        later.fill(np.nan)
+    check({**wanted, "y": y, **{f"d {k}": v for k, v in model.grads.items()}}, wanted, 1e-10)
+
+
+@pytest.mark.parametrize("layout", ["every other", "fortran", "reversed"])
+def test_pictures_may_lie_in_other_ways(layout):
+    model = model_of()
+    x = batch(model, N)
+    turned = {
+        "every other": np.repeat(x, 2, axis=2)[:, :, ::2],
+        "fortran": np.asfortranarray(x),
+        "reversed": x[::-1].copy()[::-1],
+    }[layout]
+    np.testing.assert_array_equal(plan.infer(model, turned), plan.infer(model, x))
+
+
+# Errors.
+
+
+class Failing(mc.Layer):
+    """Fails where it is told to, once."""
+
+    where, error = "", RuntimeError
+
+    def fail(self, where):
+        if self.where == where:
+            self.where = ""
+            raise self.error("on purpose")
+
+    def forward(self, x, training=False):
+        self.fail("forward")
+        self.cache = x
+        return np.tanh(x)
+
+    def infer(self, x):
+        self.fail("infer")
+        return np.tanh(x)
+
+    def backward(self, dy):
+        self.fail("backward")
+        return dy * (1 - np.tanh(self.take_cache()) ** 2)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("where", ["forward", "backward", "infer"])
+@pytest.mark.parametrize("inside", ["top", "residual", "twin"])
+def test_step_after_one_that_failed(where, error, inside, monkeypatch):
+    """In a layer of the user's, or in one that runs in a slice's thread: the next step works."""
+    monkeypatch.setattr(team_module, "LEAST", 1)
+
+    def layers():
+        middle = mc.GELU() if inside == "twin" else Failing()
+        middle = mc.Residual([mc.Conv2D(5, 1), middle]) if inside == "residual" else middle
+        return [mc.Conv2D(5, 3), mc.BatchNorm(), mc.Dropout(0.4), middle, mc.Flatten(), mc.Dense(3)]
+
+    model = model_of(layers())
+    truth = like(model, layers(), "float64")
+    x, dy = batch(model, N), upstream(model, N)
+    with mc.threads(3):
+        by_plan(model, x, dy)
+        plan.infer(model, x)
+        with monkeypatch.context() as patch:
+            if inside == "twin":
+                name = {"infer": "gelu_forward"}.get(where, f"gelu_{where}")
+
+                def fail(*_):
+                    raise error("on purpose")
+
+                patch.setattr(f"minicnn.layers.activation.f.{name}", fail)
+            else:
+                failing = next(layer for layer in model.walk() if isinstance(layer, Failing))
+                failing.where, failing.error = where, error
+            with pytest.raises(error, match="on purpose"):
+                if where == "infer":
+                    plan.infer(model, x)
+                else:
+                    by_plan(model, x, dy)
+        copy_numbers(model, truth)
+        check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+        check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_step_after_a_loss_that_failed(error):
+    model, truth = model_of(), model_of()
+    x, dy = batch(model, N), upstream(model, N)
+
+    def loss(y, target):
+        raise error("on purpose")
+
+    with pytest.raises(error, match="on purpose"):
+        mc.backpropagate(model, x, labels_of(x), loss)
+    copy_numbers(model, truth)
+    check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+
+
+def test_interrupt_at_any_call_leaves_the_next_step_working():
+    """Ctrl-C between any two calls of a plan, in whichever slice."""
+    model, truth = model_of(), model_of()
+    x, dy = batch(model, 16), upstream(model, 16)
+
+    class Interrupting:
+        """Stands in a script in place of a function, and breaks it off once."""
+
+        def __init__(self, function):
+            self.function, self.armed = function, True
+
+        def __call__(self, *arguments):
+            if self.armed:
+                self.armed = False
+                raise KeyboardInterrupt
+            self.function(*arguments)
+
+    with mc.threads(2):
+        found = plan_for(model, x, True)
+        stages = [*found.forward_stages, *found.backward_stages]
+        lists = [calls for stage in stages for calls in (*stage.prepared, *stage.scripts)]
+        lists += [stage.meeting for stage in stages]
+        for calls in lists:
+            for place in range(0, len(calls), 3):
+                function, arguments = calls[place]
+                calls[place] = Interrupting(function), arguments
+                with pytest.raises(KeyboardInterrupt):
+                    by_plan(model, x, dy)
+                calls[place] = function, arguments
+        assert kept(model) == [found]
+        copy_numbers(model, truth)
+        check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+
+
+# Threads of the user's.
+
+
+def at_once(*works):
+    """Run functions in threads of their own; raise what they raise."""
+    errors = []
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    started = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join(120)
+        assert not thread.is_alive()
+    for error in errors:
+        raise error
+
+
+def trained(model, steps=8, n=40):
+    optimizer = mc.Adam(0.01)
+    for step in range(steps):
+        x = batch(model, n - step % 3, seed=step)
+        mc.train_step(model, optimizer, x, labels_of(x))
+    return model
+
+
+def test_two_models_trained_in_two_threads_at_once():
+    wanted = trained(model_of()), trained(model_of(NETS["residual"]()))
+    found = model_of(), model_of(NETS["residual"]())
+    at_once(*(lambda model=model: trained(model) for model in found))
+    for model, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(model.params.data, other.params.data)
+        for name, array in model.state.items():
+            np.testing.assert_array_equal(array, other.state[name])
+
+
+def test_one_model_predicts_in_several_threads_at_once():
+    """As behind a web page."""
+    model = model_of(dtype="float32")
+    xs = [batch(model, 24, seed) for seed in range(4)]
+    wanted = [model.infer(x) for x in xs]
+
+    def ask(x, y):
+        for _ in range(20):
+            np.testing.assert_allclose(plan.infer(model, x), y, rtol=1e-4, atol=1e-5)
+
+    at_once(*(lambda x=x, y=y: ask(x, y) for x, y in zip(xs, wanted, strict=True)))
+
+
+def test_one_model_predicts_while_it_is_trained():
+    wanted, model, over = trained(model_of()), model_of(), threading.Event()
+
+    def ask():
+        while not over.is_set():
+            assert np.isfinite(mc.predict(model, batch(model, 40))).all()
+
+    def train():
+        try:
+            trained(model)
+        finally:
+            over.set()
+
+    at_once(ask, train)
+    np.testing.assert_array_equal(model.params.data, wanted.params.data)
+
+
+def test_step_in_another_thread_than_the_one_before():
+    model, truth = model_of(), model_of()
+    for step in range(4):
+        x, dy = batch(model, N, step), upstream(model, N)
+        at_once(lambda x=x, dy=dy: by_plan(model, x, dy))
+        by_layers(truth, x, dy)
+    check({"w": model.params.grad}, {"w": truth.params.grad}, 1e-10)
+
+
+# For long.
+
+
+@needs_slices
+def test_many_small_batches_of_changing_size_on_many_threads(monkeypatch):
+    """Equal to one thread's but for rounding; and, for a number of threads, bit for bit."""
+    monkeypatch.setattr(team_module, "LEAST", 1)
+    start, model = model_of(dtype="float32"), model_of(dtype="float32")
+    rng, seen, alone = np.random.default_rng(4), {}, {}
+    sizes, counts = rng.integers(1, 41, 150), rng.integers(1, 9, 150)
+    twice = rng.permutation(np.repeat(np.arange(150), 2))
+    for k in twice:
+        n, threads = int(sizes[k]), int(counts[k])
+        x, dy = batch(model, n, seed=n), upstream(model, n)
+        if n not in alone:
+            copy_numbers(start, model)
+            with mc.threads(1):
+                alone[n] = by_plan(model, x, dy)
+        copy_numbers(start, model)
+        with mc.threads(threads):
+            assert slices_of(model, x) == min(n, threads)
+            found = by_plan(model, x, dy)
+        check(found, alone[n], 1e-5)
+        bits = {name: array.tobytes() for name, array in found.items()}
+        assert seen.setdefault((n, threads), bits) == bits
+
+
+def resident():
+    """Return the bytes of this process that lie in memory, if the system tells."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def arrays_there():
+    gc.collect()
+    return sum(isinstance(item, np.ndarray) for item in gc.get_objects()), len(gc.get_objects())
+
+
+def test_nothing_leaks_over_a_thousand_steps():
+    layers = [
+        mc.Conv2D(4, 3), mc.BatchNorm(), mc.ReLU(), mc.Dropout(0.3), mc.GELU(), mc.Flatten(),
+        mc.Dense(3),
+    ]  # fmt: skip
+    model = build(layers, (5, 5, 2), "float32")
+    optimizer, x = mc.Adam(1e-4), batch(model, 32)
+    y = labels_of(x)
+
+    def step(k):
+        n = (32, 32, 32, 20)[k % 4]  # a last batch now and then
+        mc.train_step(model, optimizer, x[:n], y[:n])
+        if k % 10 == 0:
+            mc.evaluate(model, x, y, 24)
+
+    with mc.threads(2):
+        for k in range(100):
+            step(k)
+        objects, memory = arrays_there(), resident()
+        for k in range(1000):
+            step(k)
+        assert resident() - memory < 4 << 20
+        after = arrays_there()
+    assert after[0] - objects[0] < 10 and after[1] - objects[1] < 200
+
+
+def test_nothing_piles_up_where_every_batch_has_another_size():
+    model = build(NETS["residual"](), (12, 12, 3), "float32")
+    optimizer, x = mc.SGD(1e-3), batch(model, 128)
+    y = labels_of(x)
+
+    def epoch():
+        for n in range(60, 129, 3):
+            mc.train_step(model, optimizer, x[:n], y[:n])
+
+    gc.disable()
+    try:
+        epoch()
+        memory = resident()
+        for _ in range(4):
+            epoch()
+        largest = max(each.nbytes for each in kept(model))
+        assert resident() - memory < 2 * largest + (8 << 20)
+    finally:
+        gc.enable()
+
+
+def test_step_reads_nothing_that_others_have_left():
+    """Plans of a model share memory: what one leaves there must not matter to another."""
+    model, truth = model_of(), model_of()
+    with np.errstate(all="ignore"):
+        for n in (N, 6, N, 3):
+            x, dy = batch(model, n), upstream(model, n)
+            poison(model, x, training=True)
+            poison(model, x, training=False)
+            check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+            poison(model, x, training=True)
+            check({"y": plan.infer(model, x)}, {"y": truth.infer(x)}, 1e-10)
