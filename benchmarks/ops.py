@@ -11,7 +11,6 @@ All in one process, in turns, with the same number of threads.  "forward" is tha
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn besi
 
 from threadpoolctl import threadpool_limits
 
+import minicnn as mc
 from benchmarks.machine import OTHERS, Watch, cores, record
 from benchmarks.op_cases import CASES, Case, functions, registered
 from benchmarks.report import about, aligned
@@ -145,7 +145,6 @@ def torch_twins(threads: int) -> dict[str, Any] | None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code, 2 if it can't be done."""
     args = arguments(argv)
-    os.environ["MINICNN_NUM_THREADS"] = str(args.threads)
     found = functions()
     chosen = set(CASES) if args.all else registered(found)
     if args.only:
@@ -163,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
         ["", "", "ms", "min .. max", "GFLOP/s", "reference", "ratio", "PyTorch", "ratio"],
     ]
     watch, own = Watch(), time.process_time()
-    with threadpool_limits(args.threads):
+    with threadpool_limits(args.threads), mc.threads(args.threads):
         for name in (name for name in CASES if name in chosen):
             for case in CASES[name]():
                 for way, calls in contenders(name, case, twins):

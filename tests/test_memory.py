@@ -370,15 +370,15 @@ def test_model_keeps_few_plans_however_many_sizes_its_batches_have():
 
 @pytest.mark.parametrize("use", ["predict", "evaluate"])
 def test_prediction_in_large_batches_keeps_nothing(use, monkeypatch):
-    model, (x, y) = small(), batch((32, 32, 3), 64, 3)
+    model, (x, y) = small(), batch((32, 32, 3), 128, 3)
     mc.predict(model, x[:16])
     small_one = kept(model)
     monkeypatch.setattr(keeper, "LARGE", max(plan.own for plan in small_one))
     made = []
     monkeypatch.setattr(keeper, "Plan", lambda *args: made.append(mc.plan.Plan(*args)) or made[-1])
-    mc.predict(model, x, 32) if use == "predict" else mc.evaluate(model, x, y, 32)
+    mc.predict(model, x, 64) if use == "predict" else mc.evaluate(model, x, y, 64)
     assert kept(model) == small_one  # what small batches took stays for the next
-    assert len(made) == 1  # for both batches of 32: it went at the end
+    assert len(made) == 1  # for both batches of 64: it went at the end
     mc.train_step(model, mc.SGD(0.01), x, y)
     assert len(kept(model)) == 2  # in training each step needs it again
 

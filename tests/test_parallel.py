@@ -27,6 +27,12 @@ needs_timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="need
 needs_blas = pytest.mark.skipif(not blas_can_be_limited(), reason="NumPy's BLAS can't be limited")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def libraries_that_other_tests_have_loaded():
+    """Know them too: libraries loaded after a first use, of a plan for example, aren't known."""
+    parallel._libraries.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def nothing_asked(monkeypatch):
     monkeypatch.delenv("MINICNN_NUM_THREADS", raising=False)
