@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tracemalloc
 import weakref
+from functools import partial
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -125,8 +127,8 @@ def held(model):
     return {place: size for plan in kept(model) for place, size in plan.buffers.items()}
 
 
-def check_estimate(estimate, measured):
-    assert measured / FACTOR < estimate < FACTOR * measured + SLACK, (
+def check_estimate(estimate, measured, slack=SLACK):
+    assert measured / FACTOR < estimate < FACTOR * measured + slack, (
         f"estimated {estimate / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB"
     )
 
@@ -144,10 +146,16 @@ def test_summary_estimates_a_training_step(name, n):
 @pytest.mark.parametrize("n", [8, 64, 160])
 @pytest.mark.parametrize("name", NETS)
 def test_summary_estimates_a_prediction(name, n):
+    """What layers by the book take for a moment coincides in the threads, or doesn't.
+
+    So two threads may take less than is estimated, by chance; one thread always takes the same.
+    """
     make, shape = NETS[name]
-    model, (x, _) = make().build(shape), batch(shape, n)
-    measured = model.params.data.nbytes + peak(lambda: mc.predict(model, x, n))
-    check_estimate(model.summary(n).prediction_bytes, measured)
+    for threads, slack in ((1, SLACK), (2, inf)):
+        model, (x, _) = make().build(shape), batch(shape, n)
+        with mc.threads(threads):
+            measured = model.params.data.nbytes + peak(partial(mc.predict, model, x, n))
+            check_estimate(model.summary(n).prediction_bytes, measured, slack)
 
 
 @pytest.mark.parametrize("name", ["tutorial", "residual", "concat"])
