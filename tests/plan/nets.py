@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 import minicnn as mc
 from minicnn import plan
@@ -20,6 +21,9 @@ LIMITS = {  # by dtype and algorithm, relative to an array's size
     ("float32", "direct"): 4e-6,
     ("float32", "winograd"): 2e-5,
 }
+each_way = pytest.mark.parametrize("way", LIMITS, ids="-".join)
+
+N, PICTURE = 13, (7, 9, 3)  # pictures that don't divide evenly
 
 
 def build(layers: Sequence[mc.Layer], shape: tuple[int, ...], dtype: str) -> mc.Sequential:
@@ -184,3 +188,43 @@ def poison(model: mc.Sequential, x: np.ndarray, training: bool) -> None:
 def slices_of(model: mc.Sequential, x: np.ndarray, training: bool = True) -> int:
     """Return into how many slices a plan cuts the batch."""
     return len(plan_for(model, x, training).team.parts)
+
+
+def head(*layers: mc.Layer) -> list[mc.Layer]:
+    """Return layers for pictures with a classifier's end."""
+    return [*layers, mc.Flatten(), mc.Dense(4)]
+
+
+def compare(
+    make: Callable[[], Sequence[mc.Layer]],
+    shape: tuple[int, ...],
+    way: tuple[str, str] = ("float64", "direct"),
+    slices: int = 3,
+    N: int = N,
+    limit: float | None = None,
+) -> None:
+    """Compare a training step, twice, and a prediction, with the layers' own in float64.
+
+    make: makes the layers of the network, new ones at each call.
+    """
+    dtype, algorithm = way
+    model = build(make(), shape, dtype)
+    truth = like(model, make(), "float64")
+    x, dy = batch(model, N), upstream(model, N)
+    if dtype == "float32":
+        x = calm_batch(model, make(), N)
+    limit = limit or LIMITS[way]
+    with mc.threads(slices), mc.conv_algorithm(algorithm):
+        assert slices_of(model, x) == min(slices, N)
+        for _ in range(2):  # the second time all buffers have been used
+            copy_numbers(truth, model)
+            plain = by_layers(like(model, make(), dtype), x, dy) if dtype == "float32" else None
+            found, wanted = by_plan(model, x, dy), by_layers(truth, wide(x), dy.astype("float64"))
+            check(found, wanted, limit, plain)
+            assert model.streams.keys() == truth.streams.keys()
+            for name, stream in model.streams.items():
+                assert stream.position == truth.streams[name].position
+        y = plan.infer(model, x)
+        check({"y": y}, {"y": truth.infer(wide(x))}, limit)
+        assert y.dtype == dtype
+    assert all(layer.cache is None for layer in model.walk())
