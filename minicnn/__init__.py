@@ -55,6 +55,7 @@ from .run import Epoch, Run
 from .signals import Interrupted
 from .streams import Stream
 from .train import backpropagate, evaluate, predict, train_step
+from .workers import processes
 
 __version__ = "0.1.0"
 
@@ -117,6 +118,7 @@ __all__ = [
     "metrics",
     "models",
     "predict",
+    "processes",
     "progress_bar",
     "save",
     "schedule",

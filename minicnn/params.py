@@ -7,6 +7,7 @@ backward pass, never accumulated: there is nothing to reset.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -133,6 +134,12 @@ class Parameters(Views):
     def views(self, flat: Array) -> Views:
         """Return named views of another flat array in the shape of ``data``."""
         return Views(flat, self.slots)
+
+    def over(self, data: Array, grad: Array) -> Parameters:
+        """Return parameters of the same names and places in other arrays."""
+        other = copy.copy(self)
+        other.__setstate__(self.__getstate__() | {"data": data, "grad": grad})
+        return other
 
     @property
     def count(self) -> int:

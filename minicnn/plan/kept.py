@@ -23,6 +23,7 @@ from ..kernels.cpu.choose import algorithm
 from ..layers import Layer, Sequential
 from ..layers.base import OutOfMemory
 from ..parallel import thread_count
+from ..workers import processes_allowed
 from .plan import Plan
 
 KEPT = 4  # plans of one model: training, its last batch, validation, its last batch
@@ -53,7 +54,8 @@ class Plans:
 
     def get(self, model: Sequential, x: Array, training: bool) -> Plan:
         """Return the plan for such batches, made now if there is none."""
-        key = len(x), x.dtype, training, thread_count(), algorithm()
+        how = thread_count(), processes_allowed(), algorithm()
+        key = len(x), x.dtype, training, how
         if key in self.kept and not self.kept[key].fits(model):
             del self.kept[key]
         if key not in self.kept:

@@ -44,7 +44,7 @@ class Moments:
     def add(self, s: Slice, x: Array) -> None:
         """Write the sums over a chunk (m, ..., C), each as a product with ones."""
         C = x.shape[-1]
-        pixels, found = x.reshape(-1, C), np.empty((3, C), s.dtype)
+        pixels, found = x.reshape(-1, C), s.memory.lasting((3, C), s.dtype)
         pivot = pixels[len(pixels) // 2]
         row, room, squares = s.new(in_rows(x).shape[1:]), s.like(x), s.like(x)
         s(np.copyto, found[0], pivot)
@@ -130,7 +130,7 @@ class Part:
             d = self.whole(part)
             room = s.like(d)
             s(np.multiply, d, x[part], room)
-            found = np.empty((2, x.shape[-1]), s.dtype)
+            found = s.memory.lasting((2, x.shape[-1]), s.dtype)
             add_up(s, d, found[0])
             add_up(s, room, found[1])
             self.products.append(found)
@@ -197,7 +197,7 @@ def plan_batchnorm(
     if not all(part.begin(x, need_dx) for part, x in zip(parts, xs, strict=True)):
         return None
     statistics = np.zeros((3, norm.input_shape[-1]))
-    scaling, factors = Rows(2, parts[0].x), Rows(3, parts[0].x)
+    scaling, factors = (Rows(count, parts[0].x, team.memory) for count in (2, 3))
 
     def meet_forward() -> None:
         mean, var = combine([part.moments for part in parts])

@@ -28,7 +28,7 @@ def plan_inference(p: Parts, xs: list[Array], team: Team) -> tuple[list[Array], 
             factors[...] = factor
             offsets[...] = (norm.beta if norm.center else 0) - norm.buffers["running_mean"] * factor
 
-        job(set_rows)
+        team.before(set_rows)
 
     if p.pool:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from ..backend import Array
 from ..kernels.cpu.geometry import chunks
 from ..kernels.cpu.rows import in_rows, zero_row
-from ..kernels.cpu.script import maximum
+from ..kernels.cpu.script import Memory, maximum
 from ..layers import BatchNorm, MaxPool2D, ReLU
 from .convolution import halves
 from .join import Join
@@ -26,8 +26,8 @@ def cut_up(x: Array) -> list[slice]:
 class Rows:
     """Numbers of each channel that the meeting finds, laid out to be used on rows of pixels."""
 
-    def __init__(self, count: int, x: Array) -> None:
-        self.wide = np.empty((count, in_rows(x).shape[1]), x.dtype)
+    def __init__(self, count: int, x: Array, memory: Memory) -> None:
+        self.wide = memory.lasting((count, in_rows(x).shape[1]), x.dtype)
 
     def __getitem__(self, k: int) -> np.ndarray:
         return self.wide[k]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from operator import is_
 from typing import Any, TypeAlias
 
@@ -14,8 +16,12 @@ from ..kernels.cpu.team import Stage, Team
 from ..layers import Layer, Sequential
 from ..layers.base import naming
 from ..params import Parameters
+from ..workers import SharedMemory, processes_allowed
+from .copies import Copies
 from .slices import PLANNERS, Slice
 from .walk import walk
+
+HEAVY = 16 << 20  # bytes of parameters that are too many to have once more for each process
 
 
 class Plan:
@@ -38,24 +44,36 @@ class Plan:
         self.layers = [layer for layer in model.walk() if layer is not model]
         self.fields = fingerprint(self.layers)
         self.training = training
-        self.team = Team(N, model.dtype, Slice)
         self.pictures = np.broadcast_to(np.zeros((), dtype), (N, *model.input_shape))
+        self.team = Team(
+            N,
+            model.dtype,
+            Slice,
+            processes=processes_allowed() and self.params.data.nbytes <= HEAVY,
+            guard=partial(naming_culprit, self.layers[0], self.pictures),
+        )
         for lender in lenders:
             for mine, theirs in zip(self.memories, lender.memories, strict=False):
-                borrow(mine, theirs)
+                if type(mine.room) is type(theirs.room):
+                    borrow(mine, theirs)
         with naming(model.first_leaf(), self.pictures):
-            self.y = np.empty((N, *model.output_shape), model.dtype)
-            self.dy = np.empty_like(self.y)
-            more = len(self.slices) - 1 if training else 0
-            self.others = [np.zeros_like(self.params.grad) for _ in range(more)]
-            flats = [self.params.grad, *self.others]
+            lasting = partial(self.team.memory.lasting, dtype=model.dtype)
+            self.y = lasting((N, *model.output_shape))
+            self.dy = lasting(self.y.shape)
+            self.copies = Copies(self.params, self.layers, lasting) if self.shared else None
+            first = self.params if self.copies is None else self.copies.params
+            self.grads = [first.grad]
+            for _ in self.slices[1:] if training else ():
+                self.grads.append(lasting(first.grad.shape))
+                self.grads[-1].fill(0)
             self.inputs: list[np.ndarray] = []
             for k, (s, part) in enumerate(zip(self.slices, self.team.parts, strict=True)):
                 s.training, s.part, s.team = training, part, self.team
-                s.grads = self.params.views(flats[k if training else 0])
+                s.grads = self.params.views(self.grads[k if training else 0])
                 self.inputs.append(s.hold(s.new(self.pictures[part].shape, dtype)))
             try:
-                self.write(model)
+                with nullcontext() if self.copies is None else self.copies.instead():
+                    self.write(model)
             finally:  # the team has them: a circle would outlive the plan
                 for s in self.slices:
                     del s.team
@@ -70,6 +88,11 @@ class Plan:
         return self.team.scripts  # type: ignore[return-value]
 
     @property
+    def shared(self) -> bool:
+        """Whether its memory is such that the slices may run in processes."""
+        return isinstance(self.team.room, SharedMemory)
+
+    @property
     def memories(self) -> list[Memory]:
         """Where the buffers are from: the team's, and each slice's."""
         return [self.team.memory, *(s.memory for s in self.slices)]
@@ -82,8 +105,7 @@ class Plan:
             s(np.copyto, self.y[part], y)
             s.free(y)
         team.meet()
-        self.forward_stages, self.backward_stages = team.stages, list[Stage]()
-        team.stages = []
+        self.forward_stages, self.backward_stages = list(team.stages), list[Stage]()
         if not self.training:
             return
         dys = []
@@ -91,39 +113,34 @@ class Plan:
             dys.append(s.new(self.y[part].shape))
             s(np.copyto, dys[-1], self.dy[part])
         back(dys)
-        if self.others:
-            self.add_up()
         team.meet()
-        self.backward_stages, team.stages = team.stages, []
+        if len(self.grads) > 1:
+            self.add_up()
+        self.backward_stages = team.stages[len(self.forward_stages) :]
 
     def add_up(self) -> None:
         """Write the sum of the slices' gradients, each slice its part of them."""
-        self.team.meet()
-        total = self.params.grad
+        total, (first, *others) = self.params.grad, self.grads
         bounds = [total.size * k // len(self.slices) for k in range(len(self.slices) + 1)]
         for s, start, stop in zip(self.slices, bounds, bounds[1:], strict=False):
-            for other in self.others:
-                s(np.add, total[start:stop], other[start:stop], total[start:stop])
+            part = slice(start, stop)
+            for so_far, other in zip([first, *[total] * len(others)], others, strict=False):
+                s(np.add, so_far[part], other[part], total[part])
+        self.team.meet(here=True)
 
     def forward(self, x: Array) -> Array:
         """Return the output for a batch x; the next call will overwrite it."""
+        if self.copies is not None:
+            self.copies.take()
         for piece, part in zip(self.inputs, self.team.parts, strict=True):
             np.copyto(piece, x[part])
-        self.run(self.forward_stages)
+        self.team.run(self.forward_stages)
         return self.y
 
     def backward(self, dy: Array) -> None:
         """Write all gradients of the last forward into ``model.grads``."""
         np.copyto(self.dy, dy)
-        self.run(self.backward_stages)
-
-    def run(self, stages: Sequence[Stage]) -> None:
-        """Do some stages.  Layers that run by their own methods may find no memory."""
-        try:
-            self.team.run(stages)
-        except MemoryError as error:
-            with naming(culprit(error) or self.layers[0], self.pictures):
-                raise
+        self.team.run(self.backward_stages)
 
     def fits(self, model: Sequential) -> bool:
         """Whether the model is still what this was made for."""
@@ -137,7 +154,9 @@ class Plan:
         """The bytes of all its memory, by where it lies; some may be other plans' as well."""
         found = {k: block.nbytes for memory in self.memories for k, block in memory.blocks.items()}
         constants = [array for s in self.slices for array in s.constants.values()]
-        for array in (self.y, self.dy, *self.others, *constants):
+        mine = [array for array in self.grads if array is not self.params.grad]
+        copies = [] if self.copies is None else [self.copies.params.data]
+        for array in (self.y, self.dy, *mine, *copies, *constants):
             found[address(array)] = array.nbytes
         return found
 
@@ -159,6 +178,16 @@ def give_back(memory: Memory) -> None:
     """Let go of the borrowed blocks that weren't given out."""
     memory.blocks = {k: block for k, block in memory.blocks.items() if k in memory.holders}
     memory.free_blocks = []
+
+
+@contextmanager
+def naming_culprit(first: Layer, pictures: Array) -> Iterator[None]:
+    """Let layers that run by their own methods say that they found no memory."""
+    try:
+        yield
+    except MemoryError as error:
+        with naming(culprit(error) or first, pictures):
+            raise
 
 
 def culprit(error: BaseException) -> Layer | None:

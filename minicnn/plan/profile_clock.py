@@ -15,6 +15,7 @@ from typing import Any
 from ..kernels.cpu.script import Call, play
 from ..kernels.cpu.team import Stage
 from ..layers import Sequential
+from ..workers import Crew
 from .plan import Plan
 from .profile_table import BETWEEN, COPIES, LOSS, MEETINGS, PREPARED, SUM, WAITING, Key
 
@@ -121,12 +122,14 @@ class Watched(Stage):
             list(map(script, stage.labels, stage.scripts)),
             stage.labels,
             clocked(MEETINGS, stage.meeting, 1),
+            stage.told,
+            here=True,  # what other processes note, this one wouldn't hear of
         )
 
-    def run(self) -> None:
+    def run(self, crew: Crew | None = None) -> None:
         """Do it, and note how long that took from beginning to end."""
         start = perf_counter()
-        super().run()
+        super().run(crew)
         self.clock.stages[self.way] += perf_counter() - start
 
 
@@ -141,7 +144,7 @@ def watched(plan: Plan, clock: Clock) -> Plan:
     twin, last = copy(plan), len(plan.backward_stages) - 1
     twin.forward_stages = [Watched(stage, "forward", clock) for stage in plan.forward_stages]
     twin.backward_stages = [
-        Watched(stage, "backward", clock, SUM if plan.others and number == last else ())
+        Watched(stage, "backward", clock, SUM if len(plan.grads) > 1 and number == last else ())
         for number, stage in enumerate(plan.backward_stages)
     ]
     return twin

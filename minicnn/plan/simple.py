@@ -144,17 +144,17 @@ def plan_dropout(
     slices: list[Slice] = team.scripts  # type: ignore[assignment]
     if not slices[0].training or layer.stream is None:
         return xs, lambda dys: dys
-    position = [0]
 
-    def next_position() -> None:
-        position[0] = layer.stream.position
+    def take_stream() -> Stream:
+        stream = copy.copy(layer.stream)
         layer.stream.position += 1
+        return stream
 
-    team.before(next_position)
+    stream = team.before(take_stream)
     scale = team.dtype.type(1 / (1 - layer.rate))
 
     def draw(numbers: np.ndarray, skipped: int) -> None:
-        generator = Stream(layer.stream.seed, layer.stream.name, position[0]).next()
+        generator = copy.copy(stream.value).next()
         generator.bit_generator.advance(skipped // 2)  # a step makes two numbers
         generator.random(skipped % 2, dtype="float32")
         generator.random(out=numbers, dtype="float32")

@@ -10,7 +10,7 @@ from ..backend import Array, Shape
 from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Team
 from ..layers import Layer
-from .slices import Backwards, Run
+from .slices import Backwards, Run, Slice
 
 
 def plan_whole(
@@ -38,11 +38,21 @@ def plan_whole(
                 hand_out(layer.backward(dy), dxs, team)
             else:
                 layer.backward_params(dy)
+            hand_in(layer, slices[0])  # type: ignore[arg-type]
 
         team.meet((go_back, tuple(run)))
         return dxs
 
     return ys, backward
+
+
+def hand_in(layer: Layer, s: Slice) -> None:
+    """Put the gradients where those of a slice go, if the layer's own lie elsewhere."""
+    for part in layer.walk():
+        for name in part.declared:
+            mine, there = getattr(part, f"d{name}"), s.grad(part, name)
+            if not np.may_share_memory(mine, there):
+                there[...] = mine
 
 
 def give(taken: Array, shape: Shape, s: Script) -> Array:

@@ -27,6 +27,7 @@ from ...backend import Shape
 ALIGNMENT = 64  # bytes, a cache line and a wide vector register
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Room = Callable[[int], np.ndarray]
 
 
 class Memory:
@@ -34,9 +35,12 @@ class Memory:
 
     Every array that `new` returns has one holder.  `hold` adds one, `free` takes one away, and
     what nobody holds is given out again.  Views count as the array that they look at.
+
+    room: where it is from, such as `aligned`: a function from a number of bytes to so many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self.room = room or aligned
         self.holders: dict[int, int] = {}  # by the address of the block
         self.blocks: dict[int, np.ndarray] = {}
         self.free_blocks: list[np.ndarray] = []
@@ -49,10 +53,15 @@ class Memory:
             block = min(fitting, key=lambda block: block.nbytes)
             self.free_blocks = [other for other in self.free_blocks if other is not block]
         else:
-            block = aligned(size)
+            block = self.room(size)
             self.blocks[place_of(block)] = block
         self.holders[place_of(block)] = 1
         return block[:size].view(dtype).reshape(shape)
+
+    def lasting(self, shape: Shape, dtype: Any) -> np.ndarray:
+        """Return an array that is never handed on: for what one slice writes and others read."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        return self.room(size)[:size].view(dtype).reshape(shape)
 
     def hold(self, array: np.ndarray) -> np.ndarray:
         """Count one more who needs the array; return it."""
@@ -81,10 +90,11 @@ class Memory:
 
     def block_of(self, array: np.ndarray) -> np.ndarray | None:
         """Return the block that an array lies in; None if it isn't from here."""
-        owner: Any = array
-        while getattr(owner, "base", None) is not None:
-            owner = owner.base
-        return self.blocks.get(address(owner)) if isinstance(owner, np.ndarray) else None
+        first, owner = array, array.base
+        while owner is not None:  # at last there may be a mapping, which is no array
+            first = owner if isinstance(owner, np.ndarray) else first
+            owner = getattr(owner, "base", None)
+        return self.blocks.get(address(first))
 
     @property
     def nbytes(self) -> int:
@@ -95,12 +105,12 @@ class Memory:
 class Script:
     """Calls in order, and the memory that they work on; see above.
 
-    dtype: of the arrays that `new` makes where nothing else is said.
+    dtype: of the arrays that `new` makes where nothing else is said.  room: see `Memory`.
     """
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: Any, room: Room | None = None) -> None:
         self.dtype = np.dtype(dtype)
-        self.memory = Memory()
+        self.memory = Memory(room)
         self.constants: dict[Any, np.ndarray] = {}
         self.calls: list[Call] = []
         self.labels: list[str] = []
@@ -152,7 +162,7 @@ class Script:
         A padded picture is one, whose margins stay zero: uses with other margins are other uses.
         """
         if (use, shape) not in self.constants:
-            array = aligned(prod(shape) * self.dtype.itemsize).view(self.dtype).reshape(shape)
+            array = self.memory.lasting(shape, self.dtype)
             array.fill(value)
             self.constants[use, shape] = array
         return self.constants[use, shape]
@@ -182,7 +192,7 @@ def aligned(size: int) -> np.ndarray:
 
 def place_of(block: np.ndarray) -> int:
     """Return the number by which a block is known: where what it was cut from begins."""
-    return address(block if block.base is None else block.base)
+    return address(block.base if isinstance(block.base, np.ndarray) else block)
 
 
 def address(array: np.ndarray) -> int:

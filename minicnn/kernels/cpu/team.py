@@ -1,17 +1,19 @@
 """Team: a batch cut into slices, a script for each, and the places where they meet.
 
-The slices of a batch are done at once, each in its thread, from its script.  They meet where
-something is about the whole batch: its statistics in BatchNorm, the loss.  Between two meetings
-lies a stage: what all slices need (transformed weights) is prepared first, its jobs shared out;
-then every script runs on its own up to the meeting.
+The slices of a batch are done at once, each from its script, in threads or in processes that share
+the memory.  They meet where something is about the whole batch: its statistics in BatchNorm, the
+loss.  Between two meetings lies a stage: what all slices need (transformed weights) is prepared
+first, its jobs shared out; then every script runs on its own up to the meeting.
 
-For a given number of threads the slices are the same, and so is every bit of the result.
+For a given number of slices the calls are the same, and so is every bit of the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,29 +21,54 @@ import numpy as np
 
 from ...backend import Shape
 from ...parallel import blas_can_be_limited, run, single_blas, thread_count
-from .script import Call, Memory, Script, play
+from ...workers import Crew, SharedMemory
+from .script import Call, Memory, Script, aligned, play
 
 LEAST = 8  # pictures in a slice: less isn't worth a thread
+OFTEN = 4  # times that a team has been at work when processes are worth starting
+
+
+class Told:
+    """What a function returns that is asked once, before a stage, and all slices are told.
+
+    It is how a script learns what isn't in its arrays: scripts may run in other processes, which
+    know a layer as it was when they were forked.
+    """
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self.ask = ask
+        self.value: Any = None
 
 
 @dataclass
 class Stage:
     """What is done between two meetings.
 
-    prepared: jobs for the slices together, shared out.  scripts: the calls of each slice.
-    meeting: what is done by one thread when all have arrived.
+    prepared: jobs for the slices together, shared out; they are done at once, so none reads what
+    another writes.  scripts: the calls of each slice.  meeting: what is done here, by one thread,
+    when all have arrived.  told: what is asked first, here.  here: whether the jobs and scripts,
+    too, run in this process.  number: its place in the team's list.
     """
 
     prepared: list[list[Call]]
     scripts: list[list[Call]]
     labels: list[list[str]]
     meeting: list[Call] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    here: bool = False
+    number: int = 0
 
-    def run(self) -> None:
-        """Do it: the shared jobs, the scripts, the meeting."""
-        for jobs in (self.prepared, self.scripts):
-            if any(jobs):
-                run([lambda calls=calls: play(calls) for calls in jobs if calls])  # type: ignore[misc]
+    def run(self, crew: Crew | None = None) -> None:
+        """Do it: the questions, the shared jobs, the scripts, the meeting."""
+        for told in self.told:
+            told.value = told.ask()
+        values = [told.value for told in self.told]
+        for part in ("prepared", "scripts"):
+            mine, *others = jobs = getattr(self, part)
+            if crew is not None and any(others) and not self.here:
+                crew.run((self.number, part, values), partial(play, mine))
+            elif any(jobs):
+                run([partial(play, calls) for calls in jobs if calls])
         play(self.meeting)
 
 
@@ -49,11 +76,18 @@ class Team:
     """Scripts for the slices of a batch of N pictures.
 
     kind: the class of the scripts.  slices: how many; as many as there are threads if None, unless
-    the batch is small or the BLAS can't be kept from using threads of its own.
+    the batch is small or the BLAS can't be kept from using threads of its own.  processes: whether
+    they may run in processes.  guard: a context for what they do there.
     """
 
     def __init__(
-        self, N: int, dtype: Any, kind: type[Script] = Script, slices: int | None = None
+        self,
+        N: int,
+        dtype: Any,
+        kind: type[Script] = Script,
+        slices: int | None = None,
+        processes: bool = False,
+        guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if slices is None:
             slices = min(thread_count(), N // LEAST) if blas_can_be_limited() else 1
@@ -61,12 +95,18 @@ class Team:
         bounds = [N * k // slices for k in range(slices + 1)]
         self.N = N
         self.parts = [slice(a, b) for a, b in pairwise(bounds)]
-        self.scripts = [kind(dtype) for _ in self.parts]
+        self.room = SharedMemory() if processes and slices > 1 else aligned
+        self.scripts = [kind(dtype, self.room) for _ in self.parts]
         self.dtype = np.dtype(dtype)
-        self.memory = Memory()
+        self.memory = Memory(self.room)
         self.stages: list[Stage] = []
+        self.told: list[Told] = []
         self.jobs: list[list[Call]] = []
         self.shared: dict[Any, np.ndarray] = {}
+        self.guard = guard
+        self.times = 0
+        self.crew: Crew | None = None
+        self.settings: Any = None
 
     def prepare(
         self, key: Any, shape: Shape, write: Callable[[Callable[..., None], np.ndarray], None]
@@ -82,33 +122,71 @@ class Team:
             self.jobs.append(calls)
         return self.shared[key]
 
-    def before(self, function: Callable[[], None]) -> None:
-        """Have something done once, before the stage that is being written."""
-        self.jobs.append([(function, ())])
+    def before(self, ask: Callable[[], Any]) -> Told:
+        """Have something done once, before the stage that is being written.
 
-    def meet(self, *meeting: Call) -> None:
+        What it returns, all slices are told.
+        """
+        self.told.append(Told(ask))
+        return self.told[-1]
+
+    def meet(self, *meeting: Call, here: bool = False) -> None:
         """End the stage that is being written with a meeting."""
         prepared: list[list[Call]] = [[] for _ in self.scripts]
         for number, calls in enumerate(self.jobs):
             prepared[number % len(prepared)] += calls
         scripts = [script.calls for script in self.scripts]
         labels = [script.labels for script in self.scripts]
-        self.stages.append(Stage(prepared, scripts, labels, list(meeting)))
+        number = len(self.stages)
+        self.stages.append(Stage(prepared, scripts, labels, list(meeting), self.told, here, number))
         for script in self.scripts:
             script.calls, script.labels = [], []
         self.memory.free(*self.shared.values())
-        self.jobs, self.shared = [], {}
+        self.told, self.jobs, self.shared = [], [], {}
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Do some stages, with BLAS in one thread: the slices have the others.
 
         A single slice is so small that BLAS' threads would cost more than they gain.
         """
-        with single_blas():
+        with single_blas(), self.guard():
+            if stages[0] is self.stages[0]:
+                self.gather()
             for stage in stages:
-                stage.run()
+                stage.run(self.crew)
+
+    def gather(self) -> None:
+        """Start processes, or part with them, if it's time to: between two times at work.
+
+        A crew is as it was when it was forked: other settings for errors are unknown to it.
+        """
+        self.times += 1
+        if self.crew is not None and not (self.crew.close.alive and self.settings == np.geterr()):
+            self.crew.close()
+            self.crew = None
+        if self.crew is None and self.times > OFTEN and isinstance(self.room, SharedMemory):
+            self.settings = np.geterr()
+            do = partial(perform, self.stages, self.guard)
+            try:
+                self.crew = Crew(len(self.scripts) - 1, do)
+            except OSError:  # there can't be any: threads do it as well
+                self.times = -1000 * OFTEN
 
     @property
     def nbytes(self) -> int:
         """The memory of all scripts."""
         return self.memory.nbytes + sum(script.memory.nbytes for script in self.scripts)
+
+
+def perform(
+    stages: Sequence[Stage],
+    guard: Callable[[], AbstractContextManager[Any]],
+    number: int,
+    command: tuple[int, str, list[Any]],
+) -> None:
+    """Do one slice's part of a stage, in a worker process."""
+    stage, part, values = stages[command[0]], command[1], command[2]
+    for told, value in zip(stage.told, values, strict=True):
+        told.value = value
+    with guard():
+        play(getattr(stage, part)[number])
