@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Shape, array_module
-from ..kernels.cpu.script import Memory, place_of
+from ..kernels.cpu.script import Memory, Room, place_of
 from ..kernels.cpu.team import Team
 from ..layers import Sequential
 from ..losses import CrossEntropy
@@ -97,8 +97,8 @@ def loss_gradient(y: Array, labels: Array | None) -> Array:
 class Ledger(Memory):
     """Memory that knows for whom each block was taken last: label and bytes, by its place."""
 
-    def __init__(self, s: Slice) -> None:
-        super().__init__()
+    def __init__(self, s: Slice, room: Room | None) -> None:
+        super().__init__(room)
         self.s, self.taken = s, dict[int, tuple[str, int]]()
 
     def new(self, shape: Shape, dtype: Any) -> np.ndarray:
@@ -113,9 +113,9 @@ class Tracked(Slice):
 
     memory: Ledger
 
-    def __init__(self, dtype: Any) -> None:
-        super().__init__(dtype)
-        self.memory, self.left = Ledger(self), Counter[str]()
+    def __init__(self, dtype: Any, room: Room | None = None) -> None:
+        super().__init__(dtype, room)
+        self.memory, self.left = Ledger(self, room), Counter[str]()
 
     def constant(self, use: Any, shape: Shape, value: float) -> np.ndarray:
         """Do it, and note it."""
