@@ -33,7 +33,7 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.script import Script
-from ..kernels.cpu.team import Team
+from ..kernels.cpu.team import Jobs, Team
 from ..layers import Layer
 from ..params import Views
 
@@ -63,7 +63,7 @@ class Slice(Script):
         layer: Layer,
         use: str,
         shape: tuple[int, ...],
-        write: Callable[[Callable[..., None], np.ndarray], None],
+        write: Callable[[Jobs, np.ndarray], None],
     ) -> np.ndarray:
         """Return an array made of a layer's weights, once for all slices; see `Team.prepare`."""
         return self.team.prepare((layer.path, use), shape, write)

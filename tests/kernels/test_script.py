@@ -345,13 +345,49 @@ def test_team_shares_out_what_is_prepared():
         barrier.wait(20)  # all three at once, or never
         threads.append(threading.get_ident())
 
-    for _ in range(3):
-        team.before(wait_and_note)
-    for _ in range(4):
-        team.before(lambda: threads.append(threading.get_ident()))
+    for key in "abc":
+        team.prepare(key, (1,), lambda job, array: job(wait_and_note))
+    for key in "defg":
+        team.prepare(
+            key, (1,), lambda job, array: job(lambda: threads.append(threading.get_ident()))
+        )
     team.meet()
     team.run(team.stages)
     assert len(threads) == 7 and sorted(Counter(threads).values()) == [2, 2, 3]
+
+
+def test_team_cuts_one_job_for_all():
+    team, parts = Team(8, "float32", slices=3), []
+
+    def write(jobs, array):
+        for job, part in jobs.cut(10):
+            parts.append(part)
+            job(array[part].fill, part.start)
+
+    array = team.prepare("a", (10,), write)
+    team.meet()
+    assert [len(calls) for calls in team.stages[0].prepared] == [1, 1, 1]
+    team.run(team.stages)
+    assert parts == [slice(0, 3), slice(3, 6), slice(6, 10)]
+    assert array.tolist() == [0, 0, 0, 3, 3, 3, 6, 6, 6, 6]
+
+
+def test_team_asks_before_a_stage_and_tells_the_slices():
+    """Every time anew, here, and once for all."""
+    team, answers, heard = Team(8, "float32", slices=2), iter(range(5)), []
+    threads = []
+
+    def ask():
+        threads.append(threading.get_ident())
+        return next(answers)
+
+    told = team.before(ask)
+    for s in team.scripts:
+        s(lambda: heard.append(told.value))
+    team.meet()
+    for _ in range(2):
+        team.run(team.stages)
+    assert heard == [0, 0, 1, 1] and threads == [threading.get_ident()] * 2
 
 
 def test_team_labels_stay_with_the_stage():

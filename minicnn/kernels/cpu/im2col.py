@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry, chunks
 from .script import Script
+from .team import Jobs
 from .winograd import add_product
 
 CHUNK_BYTES = 1 << 19  # of columns and output
@@ -118,7 +119,7 @@ class Im2col:
             return None
         return Geometry(g.OH, g.OW, g.O, g.C, g.KH, g.KW, 1, 1, 1, 1, margins, 1)
 
-    def write_turned(self, job: Callable[..., None], turned: np.ndarray, w: np.ndarray) -> None:
+    def write_turned(self, job: Jobs, turned: np.ndarray, w: np.ndarray) -> None:
         """Write the filters as dx needs them: (KH, KW, C, O) -> (KH, KW, O, C), perhaps turned."""
         source = w if self.mirrored is None else w[::-1, ::-1]
         job(np.copyto, turned, source.transpose(0, 1, 3, 2))

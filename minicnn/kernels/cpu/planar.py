@@ -20,6 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry, chunks
 from .script import Script
+from .team import Jobs
 from .winograd import add_product
 
 CHUNK_BYTES = 2 << 20  # of windows
@@ -50,9 +51,7 @@ class Planar:
         each = (self.K + self.g.O) * self.phases * self.pixels * 4
         return chunks(n, each, CHUNK_BYTES)
 
-    def write_w(
-        self, job: Callable[..., None], k: np.ndarray, w: np.ndarray, b: np.ndarray | None
-    ) -> None:
+    def write_w(self, job: Jobs, k: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
         """Write the filters as rows by channel and tap, then the bias: (K, O)."""
         g = self.g
         job(np.copyto, k[:-1].reshape(g.C, g.KH, g.KW, g.O), w.transpose(2, 0, 1, 3))

@@ -6,12 +6,12 @@ C; with the bias laid out k times in a row, it is k*C.  Rows of about 1,000 numb
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import numpy as np
 
 from .script import Script, maximum
+from .team import Jobs
 
 LONG = 1024  # numbers in a row
 
@@ -33,7 +33,7 @@ def zero_row(script: Script, array: np.ndarray) -> np.ndarray:
     return script.zeros(in_rows(array).shape[1])
 
 
-def write_row(job: Callable[..., None], row: np.ndarray, numbers: np.ndarray) -> None:
+def write_row(job: Jobs, row: np.ndarray, numbers: np.ndarray) -> None:
     """Write C numbers side by side k times: (k*C,)."""
     job(np.copyto, row.reshape(-1, numbers.size), numbers)
 

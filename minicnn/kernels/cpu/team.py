@@ -10,7 +10,7 @@ For a given number of slices the calls are the same, and so is every bit of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,6 +72,26 @@ class Stage:
         play(self.meeting)
 
 
+class Jobs:
+    """Takes down the calls that prepare an array, for one share of the work or for all.
+
+    Called as a script is, it puts a call into its first share.
+    """
+
+    def __init__(self, shares: list[list[Call]]) -> None:
+        self.shares = shares
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Write down a call."""
+        self.shares[0].append((function, arguments))
+
+    def cut(self, size: int) -> Iterator[tuple[Jobs, slice]]:
+        """Cut ``size`` numbers into a part for each share; yield who takes down its calls."""
+        bounds = [size * k // len(self.shares) for k in range(len(self.shares) + 1)]
+        for share, (start, stop) in zip(self.shares, pairwise(bounds), strict=True):
+            yield Jobs([share]), slice(start, stop)
+
+
 class Team:
     """Scripts for the slices of a batch of N pictures.
 
@@ -101,7 +121,7 @@ class Team:
         self.memory = Memory(self.room)
         self.stages: list[Stage] = []
         self.told: list[Told] = []
-        self.jobs: list[list[Call]] = []
+        self.prepared: list[list[Call]] = [[] for _ in self.parts]
         self.shared: dict[Any, np.ndarray] = {}
         self.guard = guard
         self.times = 0
@@ -109,17 +129,17 @@ class Team:
         self.settings: Any = None
 
     def prepare(
-        self, key: Any, shape: Shape, write: Callable[[Callable[..., None], np.ndarray], None]
+        self, key: Any, shape: Shape, write: Callable[[Jobs, np.ndarray], None]
     ) -> np.ndarray:
         """Return an array that all slices read, made anew before the stage that is being written.
 
-        key: who asks, and for what; the first to ask has ``write(job, array)`` write the calls.
+        key: who asks, and for what; the first to ask has ``write(jobs, array)`` write the calls.
+        What is prepared is prepared at once: no share may read what another writes.
         """
         if key not in self.shared:
+            first = len(self.shared) % len(self.parts)  # not always the same one
             array = self.shared[key] = self.memory.new(shape, self.dtype)
-            calls: list[Call] = []
-            write(lambda function, *arguments: calls.append((function, arguments)), array)
-            self.jobs.append(calls)
+            write(Jobs(self.prepared[first:] + self.prepared[:first]), array)
         return self.shared[key]
 
     def before(self, ask: Callable[[], Any]) -> Told:
@@ -132,17 +152,16 @@ class Team:
 
     def meet(self, *meeting: Call, here: bool = False) -> None:
         """End the stage that is being written with a meeting."""
-        prepared: list[list[Call]] = [[] for _ in self.scripts]
-        for number, calls in enumerate(self.jobs):
-            prepared[number % len(prepared)] += calls
         scripts = [script.calls for script in self.scripts]
         labels = [script.labels for script in self.scripts]
         number = len(self.stages)
-        self.stages.append(Stage(prepared, scripts, labels, list(meeting), self.told, here, number))
+        self.stages.append(
+            Stage(self.prepared, scripts, labels, list(meeting), self.told, here, number)
+        )
         for script in self.scripts:
             script.calls, script.labels = [], []
         self.memory.free(*self.shared.values())
-        self.told, self.jobs, self.shared = [], [], {}
+        self.told, self.prepared, self.shared = [], [[] for _ in self.parts], {}
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Do some stages, with BLAS in one thread: the slices have the others.

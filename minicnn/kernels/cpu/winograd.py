@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry, chunks
 from .script import Script
+from .team import Jobs
 from .winograd_matrices import ONES, float32_matrices
 
 TILE, SPAN = 4, 6  # outputs of a tile along one side, and the inputs that it reads
@@ -51,15 +52,19 @@ class Winograd:
 
     # The weights, once for all slices.
 
-    def write_u(self, job: Callable[..., None], u: np.ndarray, w: np.ndarray) -> None:
+    def write_u(self, jobs: Jobs, u: np.ndarray, w: np.ndarray) -> None:
         """Write G w G^T: (3, 3, C, O) -> (36, C, O)."""
-        job(np.matmul, self.m.GG, w.reshape(9, -1), u.reshape(36, -1))
+        w, u = w.reshape(9, -1), u.reshape(36, -1)
+        for job, part in jobs.cut(w.shape[1]):
+            job(np.matmul, self.m.GG, w[:, part], u[:, part])
 
-    def write_ut(self, job: Callable[..., None], ut: np.ndarray, w: np.ndarray) -> None:
+    def write_ut(self, jobs: Jobs, ut: np.ndarray, w: np.ndarray) -> None:
         """Write the same with C and O exchanged, as one lies in memory: (36, O, C)."""
-        turned = np.empty((3, 3, self.g.O, self.g.C), w.dtype)
-        job(np.copyto, turned, w.transpose(0, 1, 3, 2))
-        job(np.matmul, self.m.GG, turned.reshape(9, -1), ut.reshape(36, -1))
+        for job, part in jobs.cut(self.g.O):
+            turned = np.empty((3, 3, part.stop - part.start, self.g.C), w.dtype)
+            job(np.copyto, turned, w[..., part].transpose(0, 1, 3, 2))
+            rows = slice(part.start * self.g.C, part.stop * self.g.C)
+            job(np.matmul, self.m.GG, turned.reshape(9, -1), ut.reshape(36, -1)[:, rows])
 
     # Forward.
 
