@@ -1,7 +1,7 @@
 """Plans: a network's whole step on the CPU, written down once and run many times.
 
 What a network does to a batch depends on shapes only.  A plan is made once per network and batch
-size: the batch is cut into slices, one for each thread; a planner for each layer, or for a run of
+size: the batch is cut into slices, one for each core; a planner for each layer, or for a run of
 layers that are faster together, writes the calls of every slice, with all views and buffers made;
 and the network is cut where a layer is about the whole batch.  To train is then to play calls.
 
