@@ -117,11 +117,13 @@ def evaluate(
     check_use(model, loss)
     check_pictures(model, x, y)
     meter = Meter()
-    with planned.tidy(model):
+    try:
         for x_part, y_part in Batches(x, y, batch_size, indices=indices):
             labels = model.device.asarray(y_part)
             logits = planned.infer(model, model.device.asarray(x_part))
             meter.add(loss(logits, labels)[0], logits, labels)
+    finally:
+        planned.tidy(model)
     penalties = sum(
         float(penalty_forward(model.params[name], penalty.l1, penalty.l2)[0])
         for name, penalty in model.params.penalized
@@ -138,10 +140,12 @@ def predict(model: Sequential, x: np.ndarray, batch_size: int = 256) -> np.ndarr
     whole(batch_size, "batch_size")
     softmax = not isinstance(model.last_leaf(), Softmax)
     parts = []
-    with planned.tidy(model):
+    try:
         for start in range(0, len(x), batch_size):
             y = planned.infer(model, model.device.asarray(x[start : start + batch_size]))
             parts.append(to_numpy(softmax_forward(y)[0] if softmax else y))
+    finally:
+        planned.tidy(model)
     return np.concatenate(parts)
 
 

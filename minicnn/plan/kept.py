@@ -127,16 +127,12 @@ def forget(model: Sequential) -> None:
         plans_of(model).kept.clear()
 
 
-@contextmanager
-def tidy(model: Sequential) -> Iterator[None]:
-    """After the block, give back what prediction in large batches took in it."""
-    try:
-        yield
-    finally:
-        with plans_of(model).lock:
-            kept = plans_of(model).kept
-            for key in [k for k, plan in kept.items() if not plan.training and plan.own > LARGE]:
-                del kept[key]
+def tidy(model: Sequential) -> None:
+    """Give back what prediction in large batches took, now that it's over."""
+    found = plans_of(model)
+    with found.lock:
+        for key in [k for k, p in found.kept.items() if p.own > LARGE and not p.training]:
+            del found.kept[key]
 
 
 def planned(model: Sequential) -> bool:
@@ -172,5 +168,7 @@ def step(model: Sequential, x: Array) -> Iterator[tuple[Array, Callable[[Array],
 def infer(model: Sequential, x: Array) -> Array:
     """Do ``model.infer(x)`` by plan."""
     x = model.check_input(x)
-    with plan_or_none(model, x, training=False) as plan:
+    if not planned(model):
+        return model.infer(x)
+    with plans_of(model).use(model, x, training=False) as plan:
         return model.infer(x) if plan is None else plan.forward(x).copy()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,7 +50,7 @@ class Plan:
             model.dtype,
             Slice,
             processes=processes_allowed() and self.params.data.nbytes <= HEAVY,
-            guard=partial(naming_culprit, self.layers[0], self.pictures),
+            explain=partial(name_culprit, self.layers[0], self.pictures),
         )
         for lender in lenders:
             for mine, theirs in zip(self.memories, lender.memories, strict=False):
@@ -144,9 +144,11 @@ class Plan:
 
     def fits(self, model: Sequential) -> bool:
         """Whether the model is still what this was made for."""
-        return self.params is model.params and all(
-            len(now) == count and all(map(is_, map(now.get, before), before.values()))
-            for now, count, before in self.fields
+        if self.params is not model.params:
+            return False
+        return all(
+            len(now) == count and all(map(is_, get(now), before))
+            for now, count, get, before in self.fields
         )
 
     @property
@@ -180,14 +182,10 @@ def give_back(memory: Memory) -> None:
     memory.free_blocks = []
 
 
-@contextmanager
-def naming_culprit(first: Layer, pictures: Array) -> Iterator[None]:
-    """Let layers that run by their own methods say that they found no memory."""
-    try:
-        yield
-    except MemoryError as error:
-        with naming(culprit(error) or first, pictures):
-            raise
+def name_culprit(first: Layer, pictures: Array, error: MemoryError) -> None:
+    """Raise the error anew with the name of the layer that found no memory."""
+    with naming(culprit(error) or first, pictures):
+        raise error
 
 
 def culprit(error: BaseException) -> Layer | None:
@@ -201,14 +199,20 @@ def culprit(error: BaseException) -> Layer | None:
 
 
 Attributes: TypeAlias = dict[str, Any]
+Getter: TypeAlias = Callable[[Attributes], tuple[Any, ...]]
 
 
-def fingerprint(layers: Sequence[Layer]) -> list[tuple[Attributes, int, Attributes]]:
-    """Return the attributes of the layers that are known, how many, and how they are now.
+def fingerprint(layers: Sequence[Layer]) -> list[tuple[Attributes, int, Getter, tuple[Any, ...]]]:
+    """Return the attributes of the layers that are known; how many, what gets them, what it got.
 
     Plans are made of them: of options, arrays, methods that somebody has replaced.
     """
     known = {Sequential, *(kind for kinds in PLANNERS for kind in kinds)}
-    found = [vars(layer) for layer in layers if type(layer) in known]
     changing = ("cache", "stream")  # from step to step
-    return [(a, len(a), {k: a[k] for k in a if k not in changing}) for a in found]
+    found: list[tuple[Attributes, int, Getter, tuple[Any, ...]]] = []
+    for layer in layers:
+        if type(layer) in known:
+            now = vars(layer)
+            get = itemgetter(*(name for name in now if name not in changing))
+            found.append((now, len(now), get, get(now)))
+    return found

@@ -11,11 +11,10 @@ For a given number of slices the calls are the same, and so is every bit of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +22,8 @@ from ...backend import Shape
 from ...parallel import blas_can_be_limited, run, single_blas, thread_count
 from ...workers import Crew, SharedMemory
 from .script import Call, Memory, Script, aligned, play
+
+Explain: TypeAlias = Callable[[MemoryError], None]
 
 LEAST = 8  # pictures in a slice: less isn't worth a thread
 OFTEN = 4  # times that a team has been at work when processes are worth starting
@@ -97,7 +98,8 @@ class Team:
 
     kind: the class of the scripts.  slices: how many; as many as there are threads if None, unless
     the batch is small or the BLAS can't be kept from using threads of its own.  processes: whether
-    they may run in processes.  guard: a context for what they do there.
+    they may run in processes.  explain: is given an error for want of memory where it comes up,
+    and may raise a better one.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class Team:
         kind: type[Script] = Script,
         slices: int | None = None,
         processes: bool = False,
-        guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        explain: Explain = lambda error: None,
     ) -> None:
         if slices is None:
             slices = min(thread_count(), N // LEAST) if blas_can_be_limited() else 1
@@ -123,7 +125,7 @@ class Team:
         self.told: list[Told] = []
         self.prepared: list[list[Call]] = [[] for _ in self.parts]
         self.shared: dict[Any, np.ndarray] = {}
-        self.guard = guard
+        self.explain = explain
         self.times = 0
         self.crew: Crew | None = None
         self.settings: Any = None
@@ -168,11 +170,15 @@ class Team:
 
         A single slice is so small that BLAS' threads would cost more than they gain.
         """
-        with single_blas(), self.guard():
-            if stages[0] is self.stages[0]:
-                self.gather()
-            for stage in stages:
-                stage.run(self.crew)
+        try:
+            with single_blas():
+                if stages[0] is self.stages[0]:
+                    self.gather()
+                for stage in stages:
+                    stage.run(self.crew)
+        except MemoryError as error:
+            self.explain(error)
+            raise
 
     def gather(self) -> None:
         """Start processes, or part with them, if it's time to: between two times at work.
@@ -185,7 +191,7 @@ class Team:
             self.crew = None
         if self.crew is None and self.times > OFTEN and isinstance(self.room, SharedMemory):
             self.settings = np.geterr()
-            do = partial(perform, self.stages, self.guard)
+            do = partial(perform, self.stages, self.explain)
             try:
                 self.crew = Crew(len(self.scripts) - 1, do)
             except OSError:  # there can't be any: threads do it as well
@@ -198,14 +204,14 @@ class Team:
 
 
 def perform(
-    stages: Sequence[Stage],
-    guard: Callable[[], AbstractContextManager[Any]],
-    number: int,
-    command: tuple[int, str, list[Any]],
+    stages: Sequence[Stage], explain: Explain, number: int, command: tuple[int, str, list[Any]]
 ) -> None:
     """Do one slice's part of a stage, in a worker process."""
-    stage, part, values = stages[command[0]], command[1], command[2]
-    for told, value in zip(stage.told, values, strict=True):
+    which, part, values = command
+    for told, value in zip(stages[which].told, values, strict=True):
         told.value = value
-    with guard():
-        play(getattr(stage, part)[number])
+    try:
+        play(getattr(stages[which], part)[number])
+    except MemoryError as error:
+        explain(error)
+        raise
