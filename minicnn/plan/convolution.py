@@ -175,6 +175,11 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     winners: dict[int, Any] = {}
     row = in_rows(y)[0].shape
     b = None if p.b is None else s.prepare(conv, "b", row, partial(write_row, numbers=p.b))
+    filters = conv.w
+    if way.q > 1:
+        filters = s.prepare(
+            conv, "filters", way.filters_shape, lambda job, f: way.write_filters(job, f, conv.w)
+        )
 
     def put(part: slice, chunk: np.ndarray) -> None:
         if p.pool:
@@ -186,7 +191,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             cut(s, y[part])
         p.after(y[part])
 
-    way.forward(s, x, conv.w, None if p.pool else y, put)
+    way.forward(s, x, filters, None if p.pool else y, put)
     if p.relu and s.training:
         s.hold(y)
     if not s.training:
@@ -206,9 +211,9 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
 
         turned, dx = None, None
         if need_dx:
-            dx, shape = s.like(x), (g.KH, g.KW, g.O, g.C)
+            dx = s.like(x)
             turned = s.prepare(
-                conv, "turned", shape, lambda job, turned: way.write_turned(job, turned, conv.w)
+                conv, "turned", way.turned_shape, lambda job, f: way.write_turned(job, f, conv.w)
             )
         db = s.grad(conv, "b") if conv.use_bias else None
         way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx)

@@ -63,7 +63,12 @@ def write_forward(
         u = team.prepare("u", (36, g.C, g.O), lambda job, u: way.write_u(job, u, w))
         way.forward(s, x, u, b, lambda part, tile: tiles.store(s, tile, y[part], relu=False))
         return
-    Im2col(g).forward(s, x, w, y, lambda part, chunk: None)
+    direct = Im2col(g)
+    filters = w
+    if direct.q > 1:
+        shape = direct.filters_shape
+        filters = team.prepare("w", shape, lambda job, f: direct.write_filters(job, f, w))
+    direct.forward(s, x, filters, y, lambda part, chunk: None)
     if b is not None:
         s(np.add, y, b, y)
 
@@ -112,8 +117,8 @@ def write_backward(
         return
     direct = Im2col(g)
     if dx is not None:
-        shape = (g.KH, g.KW, g.O, g.C)
-        turned = team.prepare("turned", shape, lambda job, to: direct.write_turned(job, to, w))
+        shape = direct.turned_shape
+        turned = team.prepare("turned", shape, lambda job, f: direct.write_turned(job, f, w))
     direct.backward(s, x, lambda part: dy[part], dw, db, turned, dx)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from .geometry import Geometry
 
 ALGORITHMS = ("auto", "direct", "winograd")
+WASTE = 2  # outputs of the tiles for each one that is wanted, up to which tiles are faster
 chosen: ContextVar[str | None] = ContextVar("conv_algorithm", default=None)
 
 
@@ -59,5 +60,7 @@ def choose(g: Geometry, N: int, dtype: np.dtype[Any], need_dx: bool) -> str:
         return "direct"
     if wanted == "winograd":
         return "winograd"
-    tiles = -(-g.OH // 4) * -(-g.OW // 4) * N
-    return "winograd" if min(g.C, g.O) >= 16 and tiles >= 64 else "direct"
+    tiles = -(-g.OH // 4) * -(-g.OW // 4)
+    wasteful = 16 * tiles > WASTE * g.OH * g.OW  # 5x5 outputs take four tiles of 4x4
+    large = min(g.C, g.O) >= 16 and tiles * N >= 64
+    return "winograd" if large and not wasteful else "direct"

@@ -1,19 +1,22 @@
 """Convolution as one matrix product over windows, in chunks: the book's way, written for speed.
 
-The rows of the matrix are copied with runs of KW*C numbers.  Where a window moves by one pixel,
-dx is a convolution too: that of dy with the filters turned by 180 degrees.
+The rows of the matrix are copied with runs of KW*C numbers.  Narrow convolutions compute several
+outputs in one row (`beside`).  dx is a convolution too, of dy (`turned`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .beside import add_filters, outputs_beside, widened, write_filters
 from .geometry import Geometry, chunks
+from .products import add_gradient, write_product
 from .script import Script
-from .team import Jobs
+from .turned import turned, write_blocks, write_taps, write_turned
 from .winograd import add_product
 
 CHUNK_BYTES = 1 << 19  # of columns and output
@@ -21,46 +24,62 @@ LARGE, ROWS = 1 << 19, 256  # bytes of filters that are worth so many rows in a 
 
 
 class Im2col:
-    """The calls of one convolution with any stride and dilation, in one group."""
+    """The calls of one convolution with any stride and dilation, in one group.
+
+    q: outputs that are computed side by side.  wide: the geometry of the product.
+    """
 
     def __init__(self, g: Geometry) -> None:
         self.g = g
+        self.q = outputs_beside(g)
+        self.wide = widened(g, self.q)
         self.pointwise = g.T == 1 and g.plain and g.margins == ((0, 0), (0, 0))
 
     def parts(self, n: int) -> Iterator[slice]:
         """Cut n pictures into chunks that stay in the cache, yet are worth reading w for."""
-        g = self.g
+        g = self.wide
         row = (g.T * g.C + g.O) * 4
         least = ROWS * row if g.T * g.C * g.O * 4 > LARGE else 0
         return chunks(n, g.OH * g.OW * row, max(CHUNK_BYTES, least))
+
+    @property
+    def filters_shape(self) -> tuple[int, ...]:
+        """The shape of what `write_filters` writes."""
+        g = self.wide
+        return g.KH, g.KW, g.C, g.O
+
+    def write_filters(self, job: Callable[..., None], filters: np.ndarray, w: np.ndarray) -> None:
+        """Write the filters as the product needs them; where ``q`` is 1 that is w as it is."""
+        write_filters(job, filters, w, self.g, self.q)
 
     def forward(
         self,
         script: Script,
         x: np.ndarray,
-        w: np.ndarray,
+        filters: np.ndarray,
         y: np.ndarray | None,
         put: Callable[[slice, np.ndarray], None],
     ) -> None:
         """Write the calls of y = conv(x, w), without bias.
 
-        x: (n, H, W, C).  w: (KH, KW, C, O).  y: (n, OH, OW, O), or None: then a chunk of it lies
-        in memory that is used again.  put: is called with each chunk and its y, and writes what is
-        to be done with it.
+        x: (n, H, W, C).  filters: from `write_filters`, or w.  y: (n, OH, OW, O), or None: then a
+        chunk of it lies in memory that is used again.  put: is called with each chunk and its y,
+        and writes what is to be done with it.
         """
         g = self.g
         for part in self.parts(len(x)):
             m = part.stop - part.start
             chunk = script.new((m, g.OH, g.OW, g.O)) if y is None else y[part]
             cols = self.columns(script, x[part])
-            script(np.matmul, cols, w.reshape(-1, g.O), chunk.reshape(-1, g.O))
+            matrix = filters.reshape(-1, self.wide.O)
+            write_product(script, cols, matrix, chunk.reshape(-1, self.wide.O))
             script.free(cols if not self.pointwise else None)
             put(part, chunk)
             script.free(chunk if y is None else None)
 
     def columns(self, script: Script, x: np.ndarray) -> np.ndarray:
-        """Write im2col: (m, H, W, C) -> (m*OH*OW, KH*KW*C)."""
-        g = self.g
+        """Write im2col: (m, H, W, C) -> (m*OH*OW, KH*KW*C), in the letters of ``wide``."""
+        g = self.wide
         if self.pointwise:
             return x.reshape(-1, g.C)
         padded = pad(script, x, g)
@@ -91,67 +110,67 @@ class Im2col:
         turned: the filters from `write_turned`, for dx.
         """
         g, room = self.g, None
+        total = dw if self.q == 1 else script.new(self.filters_shape)
         for part in self.parts(len(x)):
             first = part.start == 0
             dy = get(part)
-            rows = dy.reshape(-1, g.O)
             if db is not None:
+                rows = dy.reshape(-1, g.O)
                 add_product(script, script.ones(len(rows)), rows, db, first)
-            cols = self.columns(script, x[part])
+            cols, rows = self.columns(script, x[part]), dy.reshape(-1, self.wide.O)
+            matrix = total.reshape(-1, self.wide.O)
             if not first and room is None:
-                room = script.new((g.T * g.C, g.O))
-            add_product(script, cols.T, rows, dw.reshape(-1, g.O), first, room)
+                room = script.new(matrix.shape)
+            add_gradient(script, cols, rows, matrix, first, room)
             script.free(cols if not self.pointwise else None)
             if dx is not None and turned is not None:
                 self.write_dx(script, dy, turned, dx[part])
             script.free(dy)
+        if self.q > 1:
+            add_filters(script, total, dw, g, self.q)
+            script.free(total)
         script.free(room)
 
+    @cached_property
+    def turned(self) -> Im2col | None:
+        """The convolution of dy that gives dx; None where the taps are added up."""
+        geometry = turned(self.g)
+        return None if geometry is None else Im2col(geometry)
+
     @property
-    def mirrored(self) -> Geometry | None:
-        """The convolution of dy that gives dx, where the window moves by one pixel."""
+    def turned_shape(self) -> tuple[int, ...]:
+        """The shape of what `write_turned` writes."""
         g = self.g
-        if not g.plain:
-            return None
-        (top, bottom), (left, right) = g.margins
-        margins = (g.KH - 1 - top, g.KH - 1 - bottom), (g.KW - 1 - left, g.KW - 1 - right)
-        if min(min(margins)) < 0:
-            return None
-        return Geometry(g.OH, g.OW, g.O, g.C, g.KH, g.KW, 1, 1, 1, 1, margins, 1)
+        return (g.KH, g.KW, g.O, g.C) if self.turned is None else self.turned.filters_shape
 
-    def write_turned(self, job: Jobs, turned: np.ndarray, w: np.ndarray) -> None:
-        """Write the filters as dx needs them: (KH, KW, C, O) -> (KH, KW, O, C), perhaps turned."""
-        source = w if self.mirrored is None else w[::-1, ::-1]
-        job(np.copyto, turned, source.transpose(0, 1, 3, 2))
+    def write_turned(self, job: Callable[..., None], filters: np.ndarray, w: np.ndarray) -> None:
+        """Write the filters as dx needs them."""
+        if self.turned is None:
+            job(np.copyto, filters, w.transpose(0, 1, 3, 2))
+            return
+        if self.turned.q == 1:
+            write_turned(job, filters, w, self.g)
+            return
+        g = self.turned.g
+        plain = np.empty((g.KH, g.KW, g.C, g.O), w.dtype)
+        write_turned(job, plain, w, self.g)
+        self.turned.write_filters(job, filters, plain)
 
-    def write_dx(self, script: Script, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray) -> None:
-        """Write dx of a chunk: a convolution of dy, or windows added up where they were read."""
-        g, rows = self.g, dy.reshape(-1, self.g.O)
-        if self.pointwise:
-            script(np.matmul, rows, turned.reshape(g.O, g.C), dx.reshape(-1, g.C))
-            return
-        if self.mirrored is not None:
-            mirror = Im2col(self.mirrored)
-            cols = mirror.columns(script, dy)
-            script(np.matmul, cols, turned.reshape(-1, g.C), dx.reshape(-1, g.C))
-            script.free(cols)
-            return
-        m = len(dy)
-        taps = script.new((g.T, m, g.OH, g.OW, g.C))
-        script(np.matmul, rows, turned.reshape(g.T, g.O, g.C), taps.reshape(g.T, -1, g.C))
-        (top, bottom), (left, right) = g.margins
-        padded = script.new((m, top + g.H + bottom, left + g.W + right, g.C))
-        script(padded.fill, 0)
-        for k, tap in enumerate(taps):
-            i, j = divmod(k, g.KW)
-            i, j = i * g.DH, j * g.DW
-            view = padded[
-                :, i : i + (g.OH - 1) * g.SH + 1 : g.SH, j : j + (g.OW - 1) * g.SW + 1 : g.SW
-            ]
-            script(np.add, view, tap, view)
-        script.free(taps)
-        script(np.copyto, dx, padded[:, top : top + g.H, left : left + g.W])
-        script.free(padded)
+    def write_dx(self, script: Script, dy: np.ndarray, filters: np.ndarray, dx: np.ndarray) -> None:
+        """Write dx of a chunk."""
+        g, way = self.g, self.turned
+        if way is None:
+            write_taps(script, dy, filters, dx, g)
+        elif g.SH == g.SW == 1:
+            way.forward(script, dy, filters, dx, lambda part, chunk: None)
+        else:
+            way.forward(
+                script,
+                dy,
+                filters,
+                None,
+                lambda part, blocks: write_blocks(script, blocks, dx[part], g),
+            )
 
 
 def pad(script: Script, x: np.ndarray, g: Geometry) -> np.ndarray:
