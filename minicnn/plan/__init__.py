@@ -9,12 +9,13 @@ Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept
 `convolution` and `norm`.  The calls themselves are written by ``kernels/cpu``.
 """
 
-from . import convolution, estimate, norm, profile, simple
+from . import activation, convolution, estimate, norm, profile, simple
 from .kept import forget, infer, layers_of, step, tidy
 from .plan import Plan
 
 __all__ = [
     "Plan",
+    "activation",
     "convolution",
     "estimate",
     "forget",

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
-from ..kernels.cpu.rows import cut, in_rows, masked
-from ..kernels.cpu.script import maximum
+from ..kernels.cpu.rows import cut, masked
 from ..kernels.cpu.team import Team
 from ..kernels.cpu.winograd import add_product
 from ..layers import (
@@ -25,10 +24,7 @@ from ..layers import (
     MaxPool2D,
     Normalize,
     ReLU,
-    Sigmoid,
-    SiLU,
     Softmax,
-    Tanh,
 )
 from ..streams import Stream
 from .convolution import halves
@@ -74,23 +70,6 @@ def plan_dense(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
 def plan_flatten(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     """Look at pictures as rows."""
     return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
-
-
-@slicewise(ReLU)
-def plan_relu(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
-    """Y = max(x, 0), in place if nobody else needs x."""
-    y = s.reuse(x)
-    s(maximum, in_rows(x), s.zeros(in_rows(x).shape[1]), in_rows(y))
-    if s.training:
-        s.hold(y)
-
-    def backward(dy: Array) -> Any:
-        dx = s.reuse(dy)
-        masked(s, dy, y, dx)
-        s.free(y)
-        return dx
-
-    return y, backward
 
 
 @slicewise(MaxPool2D)
@@ -186,9 +165,6 @@ def plan_dropout(
 @slicewise(Normalize)
 @slicewise(LeakyReLU)
 @slicewise(GELU)
-@slicewise(SiLU)
-@slicewise(Tanh)
-@slicewise(Sigmoid)
 @slicewise(Softmax)
 @slicewise(MaxPool2D)
 @slicewise(AveragePool2D)

@@ -37,6 +37,7 @@ KINDS = {  # for pictures of 3 channels, which they keep
 }
 OTHERS = {  # where one planner declines, and the next is asked
     mc.Conv2D: lambda: mc.Conv2D(3, 3, padding="same", groups=3),
+    mc.LeakyReLU: lambda: mc.LeakyReLU(1.5),
     mc.MaxPool2D: lambda: mc.MaxPool2D(3, 2),
 }
 RUNS = sorted({*PLANNERS, *((kind,) for kind in LAYERS.values())}, key=str)

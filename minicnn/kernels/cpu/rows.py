@@ -44,10 +44,10 @@ def add_row(script: Script, array: np.ndarray, row: np.ndarray) -> None:
     script(np.add, rows, row, rows)
 
 
-def cut(script: Script, array: np.ndarray) -> None:
-    """Write array = max(array, 0), in place."""
+def cut(script: Script, array: np.ndarray, out: np.ndarray | None = None) -> None:
+    """Write out = max(array, 0), in place if there is no ``out``."""
     rows = in_rows(array)
-    script(maximum, rows, zero_row(script, array), rows)
+    script(maximum, rows, zero_row(script, array), rows if out is None else in_rows(out))
 
 
 def masked(script: Script, dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
@@ -56,3 +56,22 @@ def masked(script: Script, dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> No
     script(np.greater, in_rows(y), zero_row(script, y), in_rows(mask))
     script(np.multiply, dy, mask, out)
     script.free(mask)
+
+
+def leak(script: Script, array: np.ndarray, slope: float, out: np.ndarray) -> None:
+    """Write out = max(array, slope * array)."""
+    room = script.like(array)
+    script(np.multiply, array, script.dtype.type(slope), room)
+    script(maximum, array, room, out)
+    script.free(room)
+
+
+def weakened(script: Script, dy: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
+    """Write out = dy where y > 0, else slope * dy."""
+    factor = script.new(y.shape)
+    rows = in_rows(factor)
+    script(np.greater, in_rows(y), zero_row(script, y), rows)  # 1 or 0
+    row = script.constant(("slope", slope), (rows.shape[1],), slope)
+    script(maximum, rows, row, rows)
+    script(np.multiply, dy, factor, out)
+    script.free(factor)
