@@ -9,7 +9,7 @@ Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept
 `convolution` and `norm`.  The calls themselves are written by ``kernels/cpu``.
 """
 
-from . import activation, convolution, estimate, norm, profile, simple
+from . import activation, convolution, estimate, norm, pooling, profile, simple
 from .kept import forget, infer, layers_of, step, tidy
 from .plan import Plan
 
@@ -22,6 +22,7 @@ __all__ = [
     "infer",
     "layers_of",
     "norm",
+    "pooling",
     "profile",
     "simple",
     "step",

@@ -14,6 +14,7 @@ import numpy as np
 from ..backend import Array
 from ..kernels.cpu.geometry import chunks
 from ..kernels.cpu.rows import cut, leak, masked, weakened
+from ..kernels.cpu.script import maximum
 from ..layers import LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .slices import Planned, Run, Slice, slicewise
 
@@ -87,10 +88,15 @@ def minimum(a: Array, b: Any, out: Array) -> None:
     np.minimum(a, b, out=out)
 
 
+def least(s: Slice) -> Any:
+    """Return the least x whose exp(-x) doesn't overflow."""
+    return s.dtype.type(1 - log(np.finfo(s.dtype).max))
+
+
 def write_sigmoid(s: Slice, x: Array, y: Array) -> None:
-    """Write y = 1 / (1 + exp(-x)); where the exponential would overflow, y is the least number."""
+    """Write y = 1 / (1 + exp(-x)), as if no x were below `least`: there y is nearly 0 anyway."""
     s(np.negative, x, y)
-    s(minimum, y, s.dtype.type(log(np.finfo(s.dtype).max) - 1), y)
+    s(minimum, y, -least(s), y)
     s(np.exp, y, y)
     s(np.add, y, s.dtype.type(1), y)
     s(np.reciprocal, y, y)
@@ -149,7 +155,8 @@ def plan_silu(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     y = s.reuse(x)
     for x_piece, g, y_piece in pieces(x, gate, y):
         write_sigmoid(s, x_piece, g)
-        s(np.multiply, x_piece, g, y_piece)
+        s(maximum, x_piece, least(s), y_piece)
+        s(np.multiply, y_piece, g, y_piece)
     if s.training:
         s.hold(y)
     else:

@@ -73,11 +73,17 @@ class Parts:
         if self.slope is None:
             return s.hold(dy)[part]
         rows = s.new(dy[part].shape)
-        if self.slope == 0:
-            masked(s, dy[part], y[part], rows)
-        else:
-            weakened(s, dy[part], y[part], self.slope, rows)
+        self.write_gradient(s, dy[part], y[part], rows)
         return rows
+
+    def write_gradient(self, s: Slice, dy: Array, y: Array, out: Array) -> None:
+        """Write dy before the activation somewhere."""
+        if self.slope is None:
+            s(np.copyto, out, dy)
+        elif self.slope == 0:
+            masked(s, dy, y, out)
+        else:
+            weakened(s, dy, y, self.slope, out)
 
 
 def halves(layer: MaxPool2D) -> bool:

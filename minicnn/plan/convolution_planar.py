@@ -60,10 +60,13 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     def backward(dy: Array, source: Source | None = None) -> Any:
         def get(part: slice) -> np.ndarray:
             m = part.stop - part.start
-            rows = p.gradient(s, dy, y, part) if source is None else source(part)
             # Columns that nobody looked at stay zero in this array.
             seen = way.columns if p.pool else g.OW
             wide = s.constant(("planar dy", seen), (m, way.rows, way.width, g.O), 0)
+            if source is None and not p.pool:
+                p.write_gradient(s, dy[part], y[part], wide[:, :, : g.OW])
+                return wide
+            rows = p.gradient(s, dy, y, part) if source is None else source(part)
             if not p.pool:
                 s(np.copyto, wide[:, :, : g.OW], rows)
                 s.free(rows)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import copy
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
+from ..kernels.cpu.geometry import chunks
 from ..kernels.cpu.rows import cut, masked
 from ..kernels.cpu.team import Team
 from ..kernels.cpu.winograd import add_product
 from ..layers import (
     GELU,
-    AveragePool2D,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
-    GlobalAveragePool2D,
     LeakyReLU,
-    MaxPool2D,
     Normalize,
     ReLU,
     Softmax,
 )
 from ..streams import Stream
-from .convolution import halves
+from .activation import PIECE_BYTES
 from .slices import Backwards, Planned, Run, Slice, slicewise, teamwise
 
 
@@ -72,40 +70,30 @@ def plan_flatten(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
 
 
-@slicewise(MaxPool2D)
-def plan_maxpool2d(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
-    """Keep the largest of each 2x2 window; other windows are left to the book."""
+@slicewise(Normalize)
+def plan_normalize(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Y = x factor - offset, for each channel, on whole pictures; factor = scale / std."""
     (layer,) = run
-    if not halves(layer):
-        return None
-    y = s.new((len(x), *layer.output_shape))
-    winners = new_winners(s, y) if s.training else None
-    pool_by_2(s, x, y, winners)
+    mean, std = layer.buffers["mean"], layer.buffers["std"]
+
+    def write(job: Any, both: Array) -> None:
+        factors, offsets = both.reshape(2, -1, std.size)
+        job(np.divide, layer.scale, std, factors)
+        job(np.divide, mean, std, offsets)
+
+    factor, offset = s.prepare(layer, "whole", (2, prod(layer.input_shape)), write)
+    y = s.new(x.shape)
+    for part in chunks(len(x), factor.nbytes, PIECE_BYTES):
+        rows = y[part].reshape(-1, factor.size)
+        s(np.multiply, x[part].reshape(rows.shape), factor, rows)
+        s(np.subtract, rows, offset, rows)
     s.free(x)
 
     def backward(dy: Array) -> Any:
-        dx = s.new(x.shape)
-        unpool_by_2(s, dy, winners, dx)  # type: ignore[arg-type]
-        s.free(dy, *winners)  # type: ignore[misc]
-        return dx
-
-    return y, backward
-
-
-@slicewise(GlobalAveragePool2D)
-def plan_globalaveragepool2d(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
-    """Take the mean over the pixels, as a product with 1 / (H*W)."""
-    n, H, W, C = x.shape
-    share = s.constant("mean", (1, H * W), 1 / (H * W))
-    y = s.new((n, C))
-    s(np.matmul, share, x.reshape(n, H * W, C), y.reshape(n, 1, C))
-    s.free(x)
-
-    def backward(dy: Array) -> Any:
-        dx, d = s.new(x.shape), s.reuse(dy)
-        s(np.multiply, dy, share[0, 0], d)
-        s(np.copyto, dx, d[:, None, None, :])
-        s.free(d)
+        dx = s.reuse(dy)
+        for part in chunks(len(dy), factor.nbytes, PIECE_BYTES):
+            rows = dx[part].reshape(-1, factor.size)
+            s(np.multiply, dy[part].reshape(rows.shape), factor, rows)
         return dx
 
     return y, backward
@@ -162,12 +150,9 @@ def plan_dropout(
     return ys, backward
 
 
-@slicewise(Normalize)
 @slicewise(LeakyReLU)
 @slicewise(GELU)
 @slicewise(Softmax)
-@slicewise(MaxPool2D)
-@slicewise(AveragePool2D)
 @slicewise(Conv2D)
 def plan_by_the_book(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     """Let a copy of the layer do what its functions say, slice by slice.

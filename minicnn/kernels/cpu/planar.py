@@ -19,9 +19,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry, chunks
+from .products import add_gradient, write_product
 from .script import Script
-from .team import Jobs
-from .winograd import add_product
 
 CHUNK_BYTES = 2 << 20  # of windows
 
@@ -51,7 +50,9 @@ class Planar:
         each = (self.K + self.g.O) * self.phases * self.pixels * 4
         return chunks(n, each, CHUNK_BYTES)
 
-    def write_w(self, job: Jobs, k: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
+    def write_w(
+        self, job: Callable[..., None], k: np.ndarray, w: np.ndarray, b: np.ndarray | None
+    ) -> None:
         """Write the filters as rows by channel and tap, then the bias: (K, O)."""
         g = self.g
         job(np.copyto, k[:-1].reshape(g.C, g.KH, g.KW, g.O), w.transpose(2, 0, 1, 3))
@@ -90,7 +91,7 @@ class Planar:
             self.fill(script, x[part], scale, planes, part)
             windows = self.windows(script, planes, part)
             y = script.new((self.phases, m, self.rows, self.width, self.g.O))
-            script(np.matmul, windows.T, k, y.reshape(-1, self.g.O))
+            write_product(script, windows.T, k, y.reshape(-1, self.g.O))
             script.free(windows)
             put(part, y)
             script.free(y)
@@ -165,7 +166,7 @@ class Planar:
             windows = self.windows(script, planes, part)
             if part.start and room is None:
                 room = script.like(dk)
-            add_product(script, windows, dy.reshape(-1, g.O), dk, part.start == 0, room)
+            add_gradient(script, windows.T, dy.reshape(-1, g.O), dk, part.start == 0, room)
             script.free(windows, dy)
         script(np.copyto, dw.transpose(2, 0, 1, 3), dk[:-1].reshape(g.C, g.KH, g.KW, g.O))
         if db is not None:

@@ -25,11 +25,21 @@ def piece(rows: int, K: int, N: int, least: int) -> int:
     return next((d for d in range(most, least - 1, -1) if rows % d == 0), rows)
 
 
+def stack(a: np.ndarray, M: int) -> np.ndarray:
+    """Return (rows, K) as (rows/M, M, K): a view, also of a matrix that lies on its side."""
+    if a.flags.c_contiguous:
+        return a.reshape(-1, M, a.shape[1])
+    return a.T.reshape(a.shape[1], -1, M).transpose(1, 2, 0)
+
+
 def write_product(script: Script, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Write out = a @ b.  a: (rows, K), contiguous.  b: (K, N).  out: (rows, N), contiguous."""
+    """Write out = a @ b.  a: (rows, K).  b: (K, N).  out: (rows, N).
+
+    All are contiguous; a may also be the transpose of such a matrix.
+    """
     (rows, K), N = a.shape, b.shape[1]
     M = piece(rows, K, N, least=16)
-    script(np.matmul, a.reshape(-1, M, K), b, out.reshape(-1, M, N))
+    script(np.matmul, stack(a, M), b, out.reshape(-1, M, N))
 
 
 def add_gradient(
@@ -42,8 +52,8 @@ def add_gradient(
 ) -> None:
     """Write total = a.T @ d for the first chunk, total += a.T @ d for the others.
 
-    a: (rows, K), d: (rows, N), total and room: (K, N), all contiguous.  The products of the pieces
-    are added up by one more, with ones.
+    a: (rows, K), see `write_product`.  d: (rows, N), total and room: (K, N), contiguous.  What the
+    pieces give is added up by one more product, with ones.
     """
     (rows, K), N = a.shape, d.shape[1]
     M = piece(rows, K, N, least=64)  # with fewer rows, adding up would take longer
@@ -51,7 +61,7 @@ def add_gradient(
         add_product(script, a.T, d, total, first, room)
         return
     pieces = script.new((rows // M, K, N))
-    script(np.matmul, a.reshape(-1, M, K).transpose(0, 2, 1), d.reshape(-1, M, N), pieces)
+    script(np.matmul, stack(a, M).transpose(0, 2, 1), d.reshape(-1, M, N), pieces)
     flat = None if room is None else room.reshape(-1)
     ones = script.ones(len(pieces))
     add_product(script, ones, pieces.reshape(len(pieces), -1), total.reshape(-1), first, flat)
