@@ -13,7 +13,7 @@ import numpy as np
 from .geometry import Geometry
 
 ALGORITHMS = ("auto", "direct", "winograd")
-WASTE = 2  # outputs of the tiles for each one that is wanted, up to which tiles are faster
+WASTE = 2  # outputs of tiles for each that is wanted, from which on tiles are slower: 5x5 in 8x8
 chosen: ContextVar[str | None] = ContextVar("conv_algorithm", default=None)
 
 
@@ -61,6 +61,7 @@ def choose(g: Geometry, N: int, dtype: np.dtype[Any], need_dx: bool) -> str:
     if wanted == "winograd":
         return "winograd"
     tiles = -(-g.OH // 4) * -(-g.OW // 4)
-    wasteful = 16 * tiles > WASTE * g.OH * g.OW  # 5x5 outputs take four tiles of 4x4
+    few = min(g.C, g.O) <= 24  # the product over windows is nearly as fast
+    wasteful = 16 * tiles > (1.25 if few else WASTE) * g.OH * g.OW
     large = min(g.C, g.O) >= 16 and tiles * N >= 64
     return "winograd" if large and not wasteful else "direct"

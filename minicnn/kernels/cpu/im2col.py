@@ -10,13 +10,21 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from .beside import add_filters, outputs_beside, widened, write_filters
+from .beside import WIDTH, add_filters, outputs_beside, widened, write_filters
 from .geometry import Geometry, chunks
 from .products import add_gradient, write_product
 from .script import Script
-from .turned import turned, write_blocks, write_taps, write_turned
+from .turned import (
+    in_phases,
+    phases_shape,
+    turned,
+    write_blocks,
+    write_phases,
+    write_taps,
+    write_turned,
+)
+from .windows import columns
 from .winograd import add_product
 
 CHUNK_BYTES = 1 << 19  # of columns and output
@@ -78,21 +86,10 @@ class Im2col:
             script.free(chunk if y is None else None)
 
     def columns(self, script: Script, x: np.ndarray) -> np.ndarray:
-        """Write im2col: (m, H, W, C) -> (m*OH*OW, KH*KW*C), in the letters of ``wide``."""
-        g = self.wide
+        """Write im2col, for outputs side by side; look at x itself where a window is a pixel."""
         if self.pointwise:
-            return x.reshape(-1, g.C)
-        padded = pad(script, x, g)
-        S = padded.strides
-        m = len(x)
-        cols = script.new((m, g.OH, g.OW, g.KH, g.KW, g.C))
-        windows = as_strided(
-            padded,
-            cols.shape,
-            (S[0], g.SH * S[1], g.SW * S[2], g.DH * S[1], g.DW * S[2], S[3]),
-        )
-        script(np.copyto, cols, windows)
-        return cols.reshape(m * g.OH * g.OW, -1)
+            return x.reshape(-1, self.g.C)
+        return columns(script, x, self.wide)
 
     def backward(
         self,
@@ -133,34 +130,49 @@ class Im2col:
 
     @cached_property
     def turned(self) -> Im2col | None:
-        """The convolution of dy that gives dx; None where the taps are added up."""
+        """The convolution of dy that gives dx, in blocks where the window moves by more pixels."""
         geometry = turned(self.g)
         return None if geometry is None else Im2col(geometry)
+
+    @cached_property
+    def phases(self) -> bool:
+        """Whether the pixels of the blocks are computed in turn: one product would be wide."""
+        way, block = self.turned, self.g.SH * self.g.SW
+        return way is not None and block > 1 and way.g.O > WIDTH
 
     @property
     def turned_shape(self) -> tuple[int, ...]:
         """The shape of what `write_turned` writes."""
         g = self.g
-        return (g.KH, g.KW, g.O, g.C) if self.turned is None else self.turned.filters_shape
+        if self.turned is None:
+            return g.KH, g.KW, g.O, g.C
+        if self.phases:
+            return phases_shape(self.turned.g, g)
+        return self.turned.filters_shape
 
     def write_turned(self, job: Callable[..., None], filters: np.ndarray, w: np.ndarray) -> None:
         """Write the filters as dx needs them."""
         if self.turned is None:
             job(np.copyto, filters, w.transpose(0, 1, 3, 2))
-            return
-        if self.turned.q == 1:
+        elif self.phases:
             write_turned(job, filters, w, self.g)
-            return
-        g = self.turned.g
-        plain = np.empty((g.KH, g.KW, g.C, g.O), w.dtype)
-        write_turned(job, plain, w, self.g)
-        self.turned.write_filters(job, filters, plain)
+        elif self.turned.q == 1:
+            write_turned(job, in_phases(filters, self.g), w, self.g)
+        else:
+            g = self.turned.g
+            plain = np.empty((g.KH, g.KW, g.C, g.O), w.dtype)
+            write_turned(job, in_phases(plain, self.g), w, self.g)
+            self.turned.write_filters(job, filters, plain)
 
     def write_dx(self, script: Script, dy: np.ndarray, filters: np.ndarray, dx: np.ndarray) -> None:
         """Write dx of a chunk."""
         g, way = self.g, self.turned
         if way is None:
             write_taps(script, dy, filters, dx, g)
+        elif self.phases:
+            cols = way.columns(script, dy)
+            write_phases(script, cols, filters, dx, g)
+            script.free(cols if not way.pointwise else None)
         elif g.SH == g.SW == 1:
             way.forward(script, dy, filters, dx, lambda part, chunk: None)
         else:
@@ -171,14 +183,3 @@ class Im2col:
                 None,
                 lambda part, blocks: write_blocks(script, blocks, dx[part], g),
             )
-
-
-def pad(script: Script, x: np.ndarray, g: Geometry) -> np.ndarray:
-    """Write x into the middle of zeros; return x itself where there are no margins."""
-    (top, bottom), (left, right) = g.margins
-    if g.margins == ((0, 0), (0, 0)):
-        return x
-    shape = (len(x), top + g.H + bottom, left + g.W + right, g.C)
-    padded = script.constant(("padded", g.margins, g.H, g.W), shape, 0)
-    script(np.copyto, padded[:, top : top + g.H, left : left + g.W], x)
-    return padded

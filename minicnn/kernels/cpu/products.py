@@ -27,7 +27,7 @@ def piece(rows: int, K: int, N: int, least: int) -> int:
 
 def stack(a: np.ndarray, M: int) -> np.ndarray:
     """Return (rows, K) as (rows/M, M, K): a view, also of a matrix that lies on its side."""
-    if a.flags.c_contiguous:
+    if a.strides[1] == a.itemsize:
         return a.reshape(-1, M, a.shape[1])
     return a.T.reshape(a.shape[1], -1, M).transpose(1, 2, 0)
 
@@ -35,7 +35,7 @@ def stack(a: np.ndarray, M: int) -> np.ndarray:
 def write_product(script: Script, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Write out = a @ b.  a: (rows, K).  b: (K, N).  out: (rows, N).
 
-    All are contiguous; a may also be the transpose of such a matrix.
+    They are contiguous, but a may also be some columns of such a matrix, or its transpose.
     """
     (rows, K), N = a.shape, b.shape[1]
     M = piece(rows, K, N, least=16)
