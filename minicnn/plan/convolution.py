@@ -7,6 +7,7 @@ is the same and less work.  Where pooling follows, the full-size output is never
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..backend import Array
 from ..kernels.cpu import tiles
 from ..kernels.cpu.choose import choose
+from ..kernels.cpu.geometry import Geometry
 from ..kernels.cpu.im2col import Im2col
 from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
 from ..kernels.cpu.rows import add_row, in_rows, write_row
@@ -111,7 +113,9 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
 
 def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     """Plan a run around any convolution as a product over windows."""
-    g, conv = p.g, p.conv
+    g, conv, whole = p.g, p.conv, x
+    if p.pool and not s.training and g.T > 1:
+        g, x = without_rest(g, x)
     way = Im2col(g)
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
@@ -136,7 +140,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     if p.slope is not None and s.training:
         s.hold(y)
     if not s.training:
-        s.free(x)
+        s.free(whole)
 
     def backward(dy: Array, source: Source | None = None) -> Any:
         def get(part: slice) -> np.ndarray:
@@ -162,3 +166,14 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
         return dx
 
     return y, backward
+
+
+def without_rest(g: Geometry, x: Array) -> tuple[Geometry, Array]:
+    """Leave away a last row and column of x that only outputs see which no pooling takes.
+
+    Pooling by 2 takes an even number of rows.  Where there is a margin it isn't worth the trouble.
+    """
+    after = [end for _, end in g.margins]
+    H = g.H - (g.SH if g.OH % 2 and after[0] == 0 else 0)
+    W = g.W - (g.SW if g.OW % 2 and after[1] == 0 else 0)
+    return replace(g, H=H, W=W), x[:, :H, :W]

@@ -117,3 +117,31 @@ def test_layer_that_its_first_planner_declines(kind, way):
     for first in (True, False):
         make = lambda first=first: network((kind,), first, OTHERS)  # noqa: E731
         compare(make, PICTURE, way)
+
+
+@pytest.mark.parametrize("side", [9, 10, 11, 12])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": 1},
+        {"kernel_size": 2, "padding": "same"},
+        {"kernel_size": 3, "strides": 2},
+        {"kernel_size": 3, "strides": 2, "padding": 1},
+        {"kernel_size": (2, 5), "strides": (1, 3)},
+        {"kernel_size": 2, "dilation_rate": 3},
+    ],
+    ids=str,
+)
+@each_way
+def test_pooling_leaves_a_rest(conv, side, way):
+    """Rows and columns that no pooling takes are computed in training at most."""
+    layers = lambda: [  # noqa: E731
+        mc.Conv2D(5, 1),
+        mc.Conv2D(6, **conv),
+        mc.ReLU(),
+        mc.MaxPool2D(2),
+        mc.Flatten(),
+        mc.Dense(4),
+    ]
+    compare(layers, (side, side + 1, 3), way)
