@@ -9,7 +9,7 @@ Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept
 `convolution` and `norm`.  The calls themselves are written by ``kernels/cpu``.
 """
 
-from . import activation, convolution, estimate, norm, pooling, profile, simple
+from . import activation, convolution, estimate, gelu, norm, pooling, profile, simple
 from .kept import forget, infer, layers_of, step, tidy
 from .plan import Plan
 
@@ -19,6 +19,7 @@ __all__ = [
     "convolution",
     "estimate",
     "forget",
+    "gelu",
     "infer",
     "layers_of",
     "norm",

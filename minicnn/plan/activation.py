@@ -21,10 +21,10 @@ from .slices import Planned, Run, Slice, slicewise
 PIECE_BYTES = 1 << 18  # of one array: three or four are at work
 
 
-def pieces(*arrays: Array) -> Iterator[list[Array]]:
-    """Cut arrays of one shape into flat pieces that belong together."""
+def pieces(*arrays: Array, limit: int = 0) -> Iterator[list[Array]]:
+    """Cut arrays of one shape into flat pieces of so many bytes that belong together."""
     flats = [array.reshape(-1) for array in arrays]
-    for part in chunks(arrays[0].size, arrays[0].itemsize, PIECE_BYTES):
+    for part in chunks(arrays[0].size, arrays[0].itemsize, limit or PIECE_BYTES):
         yield [flat[part] for flat in flats]
 
 

@@ -101,6 +101,20 @@ def test_activation_at_the_ends(name, dtype):
     assert by_plan(model, x, dy)["y"].tobytes() == y.tobytes()
 
 
+def test_gelu_in_float32_has_its_digits():
+    """Everywhere, and the slope too, beside the book's in float64."""
+    x = np.linspace(-12, 12, 100_001)[None]
+    model = mc.Sequential(mc.Dense(x.size, use_bias=False), mc.GELU()).build((1,))
+    truth = mc.Sequential(mc.GELU()).build((x.size,), dtype="float64")
+    model.params["dense_1/w"][...] = x
+    one, dy = np.ones((1, 1), "float32"), np.ones_like(x)
+    y = by_plan(model, one, dy.astype("float32"))["y"]
+    exact = truth.forward(model.params["dense_1/w"].astype("float64"), training=True)
+    assert abs(y - exact).max() < 2e-6  # the largest are 12
+    assert abs(y - exact)[abs(x) < 1].max() < 2e-7
+    assert abs(model.grads["dense_1/w"] - truth.backward(dy)).max() < 1e-6
+
+
 @pytest.mark.parametrize("slope", [0.1, 1.0, 1.5, 0.0])
 @pytest.mark.parametrize("order", ["conv-leaky", "conv-leaky-pool", "conv-pool-leaky"])
 @each_way
