@@ -3,8 +3,8 @@
 `winograd_matrices` tells why this is a convolution.  Here is how it becomes fast with nothing but
 array functions: all its steps are matrix products.
 
-- A chunk of pictures is gathered as (6, 6, tiles, C), the place within the tile first.  A transform
-  along one direction is then one product (6, 6) @ (6, 6*tiles*C).
+- A chunk of pictures is gathered as (6, 6, tiles, C), the place within the tile first, its column
+  before its row.  A transform along one direction is then one product (6, 6) @ (6, 6*tiles*C).
 - The 36 elementwise products, summed over the channels, are 36 matrix products in one call,
   (36, tiles, C) @ (36, C, O): for 16 outputs 36 products instead of 144.
 - The backward pass uses the same matrices transposed: one transform of dy serves both gradients.
@@ -92,54 +92,57 @@ class Winograd:
             half = script.new((TILE, products.size // SPAN))
             script(np.matmul, self.m.AT, products.reshape(SPAN, -1), half)
             script.free(products)
-            y = script.new((TILE, TILE, m, self.t, self.u, self.g.O))
+            y = script.new((TILE, TILE, self.t, m, self.u, self.g.O))
             script(np.matmul, self.m.AT, half.reshape(TILE, SPAN, -1), y.reshape(TILE, TILE, -1))
             script.free(half)
-            put(part, y)
+            put(part, in_order(y))
             script.free(y)
 
     def transform(self, script: Script, x: np.ndarray) -> np.ndarray:
-        """Write B^T d B of all tiles d: (m, H, W, C) -> (36, m*t*u, C)."""
-        m, C = len(x), self.g.C
-        padded = self.pad(script, x)
-        S = padded.strides
-        windows = as_strided(
-            padded,
-            (SPAN, SPAN, m, self.t, self.u, C),
-            (S[1], S[2], S[0], TILE * S[1], TILE * S[2], S[3]),
-        )
-        d = script.new(windows.shape)
-        script(np.copyto, d, windows)
-        half = script.like(d)
-        script(np.matmul, self.m.BT, d.reshape(SPAN, -1), half.reshape(SPAN, -1))
-        script.free(d)
-        v = script.new((36, m * self.t * self.u, C))
-        script(np.matmul, self.m.BT, half.reshape(SPAN, SPAN, -1), v.reshape(SPAN, SPAN, -1))
+        """Write B^T d B of all tiles d: (m, H, W, C) -> (36, t*m*u, C).
+
+        Along the columns first, for all rows once.  Then the rows that a tile shares with the next
+        one are copied from there, transformed: with the tiles' rows first, that is one long run.
+        """
+        m, C, t = len(x), self.g.C, self.t
+        d = self.gather(script, x)
+        slots, rows = d.shape[1:3]
+        half = script.new((SPAN, SPAN, rows, m, self.u, C))
+        script(np.matmul, self.m.BT, d.reshape(SPAN, -1), first_slots(half, slots))
+        if slots < SPAN:
+            script(np.copyto, half[:, TILE:, :t], half[:, : SPAN - TILE, 1:])
+        v = script.new((36, t * m * self.u, C))
+        whole = half[:, :, :t].reshape(SPAN, SPAN, -1)
+        script(np.matmul, self.m.BT, whole, v.reshape(SPAN, SPAN, -1))
         script.free(half)
         return v
 
     @cached_property
-    def span(self) -> tuple[int, int]:
-        """Height and width of what the tiles read, margins counted in."""
-        return self.t * TILE + 2, self.u * TILE + 2
+    def slots(self) -> tuple[int, int]:
+        """How many rows of pixels a tile has of its own, and how many tiles there are then.
 
-    def pad(self, script: Script, x: np.ndarray) -> np.ndarray:
-        """Write x into the middle of zeros, (m, *span, C); return x itself if it fits as it is."""
-        (top, _), (left, _) = self.g.margins
-        if (top, left) == (0, 0) and self.span[0] <= self.g.H and self.span[1] <= self.g.W:
-            return x
-        m, C = len(x), self.g.C
-        height, width = self.inside
-        padded = script.constant(("padded", top, left, height, width), (m, *self.span, C), 0)
-        middle = padded[:, top : top + height, left : left + width]
-        script(np.copyto, middle, x[:, :height, :width])
-        return padded
+        A tile reads 6 rows, 2 of them the first ones of the next tile: one tile more, perhaps
+        without pixels, has the last.  A single tile has all of them itself.
+        """
+        return (SPAN, 1) if self.t == 1 else (TILE, self.t + 1)
+
+    def gather(self, script: Script, x: np.ndarray) -> np.ndarray:
+        """Write x in tiles, (6, slots, rows of tiles, m, u, C), the column first; zero outside."""
+        g, (slots, rows) = self.g, self.slots
+        (top, _), (left, _) = g.margins
+        shape = (SPAN, slots, rows, len(x), self.u, g.C)
+        d = script.constant(("gathered", top, left, *self.inside), shape, 0)
+        for i, a, y in places(self.inside[0], top, slots, rows):
+            for j, b, z in places(self.inside[1], left, SPAN, self.u):
+                script(np.copyto, d[j, i, a, :, b], picture_in_tiles(x, i, a, y, j, b, z))
+        return d
 
     @cached_property
     def inside(self) -> tuple[int, int]:
         """Height and width of the part of x that the tiles read."""
         (top, _), (left, _) = self.g.margins
-        return min(self.g.H, self.span[0] - top), min(self.g.W, self.span[1] - left)
+        height, width = self.t * TILE + SPAN - TILE, self.u * TILE + SPAN - TILE
+        return min(self.g.H, height - top), min(self.g.W, width - left)
 
     # Backward.
 
@@ -183,8 +186,8 @@ class Winograd:
     ) -> np.ndarray:
         """Write A dy A^T of all tiles: (36, m*t*u, O)."""
         O, tiles = self.g.O, m * self.t * self.u
-        dy = script.new((TILE, TILE, m, self.t, self.u, O))
-        get(part, dy)
+        dy = script.new((TILE, TILE, self.t, m, self.u, O))
+        get(part, in_order(dy))
         half = script.new((SPAN, TILE, tiles * O))
         script(np.matmul, self.m.A, dy.reshape(TILE, -1), half.reshape(SPAN, -1))
         script.free(dy)
@@ -194,37 +197,88 @@ class Winograd:
         return e
 
     def write_dx(self, script: Script, v: np.ndarray, dx: np.ndarray) -> None:
-        """Write B v B^T, and the sum of the tiles where they overlap.
+        """Write B v B^T, and the sum of the tiles where they overlap: `transform`, backwards.
 
-        A tile owns its first 4x4 pixels; the other 2 rows and 2 columns are its neighbours'.
+        What a tile says about pixels of the next one is added there, as soon as it is known.
         """
-        m, C = len(dx), self.g.C
-        half = script.like(v)
-        script(np.matmul, self.m.B, v.reshape(SPAN, -1), half.reshape(SPAN, -1))
-        d = script.new((SPAN, SPAN, m, self.t, self.u, C))
-        script(np.matmul, self.m.B, half.reshape(SPAN, SPAN, -1), d.reshape(SPAN, SPAN, -1))
-        script.free(half)
-        t, u, over = self.t, self.u, SPAN - TILE
-        whole = script.new((m, (t + 1) * TILE, (u + 1) * TILE, C))
-        script(whole[:, t * TILE : t * TILE + over].fill, 0)
-        script(whole[:, :, u * TILE : u * TILE + over].fill, 0)
-        places = whole.reshape(m, t + 1, TILE, u + 1, TILE, C).transpose(2, 4, 0, 1, 3, 5)
-        script(np.copyto, places[:, :, :, :t, :u], d[:TILE, :TILE])
-        for here, there in (
-            (places[:over, :, :, 1:, :u], d[TILE:, :TILE]),
-            (places[:, :over, :, :t, 1:], d[:TILE, TILE:]),
-            (places[:over, :over, :, 1:, 1:], d[TILE:, TILE:]),
-        ):
+        m, C, t, over = len(dx), self.g.C, self.t, SPAN - TILE
+        slots, rows = self.slots
+        half = script.new((SPAN, SPAN, rows, m, self.u, C))
+        whole = half[:, :, :t].reshape(SPAN, SPAN, -1)
+        script(np.matmul, self.m.B, v.reshape(SPAN, SPAN, -1), whole)
+        if slots < SPAN:
+            here, there = half[:, :over, 1:t], half[:, TILE:, : t - 1]
             script(np.add, here, there, here)
+            script(np.copyto, half[:, :over, t], half[:, TILE:, t - 1])
+            script(half[:, over:TILE, t].fill, 0)
+        d = script.new((SPAN, slots, rows, m, self.u, C))
+        script(np.matmul, self.m.B, first_slots(half, slots), d.reshape(SPAN, -1))
+        script.free(half)
+        if self.u > 1:
+            here, there = d[:over, :, :, :, 1:], d[TILE:, :, :, :, :-1]
+            script(np.add, here, there, here)
+        self.scatter(script, d, dx)
         script.free(d)
-        (top, _), (left, _) = self.g.margins
-        height, width = self.inside
-        if (height, width) != (self.g.H, self.g.W):
+
+    def scatter(self, script: Script, d: np.ndarray, dx: np.ndarray) -> None:
+        """Write the calls that undo `gather`, of what was added up; zero where nobody read."""
+        g, (height, width), u = self.g, self.inside, self.u
+        (top, _), (left, _) = g.margins
+        if (height, width) != (g.H, g.W):
             script(dx[:, height:].fill, 0)
             script(dx[:, :, width:].fill, 0)
-        middle = whole[:, top : top + height, left : left + width]
-        script(np.copyto, dx[:, :height, :width], middle)
-        script.free(whole)
+        columns = list(places(width, left, TILE, u))
+        if (last := width + left - u * TILE) > 0:  # of the last tile, what is nobody else's
+            columns.append((slice(TILE, TILE + last), slice(u - 1, u), u * TILE - left))
+        for i, a, y in places(height, top, *self.slots):
+            for j, b, z in columns:
+                script(np.copyto, picture_in_tiles(dx, i, a, y, j, b, z), d[j, i, a, :, b])
+
+
+def in_order(tiles: np.ndarray) -> np.ndarray:
+    """Return a view of (columns, rows, t, m, u, O) as (rows, columns, m, t, u, O)."""
+    return tiles.transpose(1, 0, 3, 2, 4, 5)
+
+
+def first_slots(half: np.ndarray, slots: int) -> np.ndarray:
+    """Return the first slots of (6, 6, ...) as a matrix of 6 rows, in place."""
+    return half.reshape(SPAN, SPAN, -1)[:, :slots].reshape(SPAN, -1)
+
+
+def places(pixels: int, margin: int, slots: int, tiles: int) -> Iterator[tuple[slice, slice, int]]:
+    """Yield where pixels lie in tiles, along one side: (slots, tiles, first pixel).
+
+    Slot i of tile a has pixel 4*a + i - margin.  Slots are put together if all their tiles have
+    pixels, or all but the same ones.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
+    for i in range(slots):
+        start = max(0, -((i - margin) // TILE))
+        stop = min(tiles, (pixels - 1 + margin - i) // TILE + 1)
+        if start < stop:
+            found.setdefault((start, stop), []).append(i)
+    for (start, stop), each in found.items():
+        yield slice(each[0], each[-1] + 1), slice(start, stop), TILE * start + each[0] - margin
+
+
+def picture_in_tiles(
+    x: np.ndarray, i: slice, a: slice, y: int, j: slice, b: slice, z: int
+) -> np.ndarray:
+    """Return a view of pictures (m, H, W, C) as columns j, rows i, tiles a, m, tiles b, C.
+
+    y, z: the row and the column of its first pixel.
+    """
+    S = x.strides
+    return as_strided(
+        x[:, y:, z:],
+        (length(j), length(i), length(a), len(x), length(b), x.shape[-1]),
+        (S[2], S[1], TILE * S[1], S[0], TILE * S[2], S[3]),
+    )
+
+
+def length(part: slice) -> int:
+    """Return how many there are in a slice."""
+    return int(part.stop - part.start)
 
 
 def add_product(

@@ -142,7 +142,8 @@ class Matrices(NamedTuple):
     """What a convolution by F(4x4, 3x3) multiplies with, n = 6; C-contiguous, not to be changed.
 
     GG is G for both directions at once, of a filter written as a column: with w as (9, C*O),
-    GG @ w is U as (36, C*O).  GGT, its transpose, takes the gradient back.
+    GG @ w is U as (36, C*O), the place along the row first, as `winograd` has its tiles.  GGT, its
+    transpose, takes the gradient back.
     """
 
     AT: np.ndarray  # (4, 6)
@@ -157,7 +158,7 @@ class Matrices(NamedTuple):
 def float32_matrices() -> Matrices:
     """Return the matrices of F(4x4, 3x3) from `POINTS`, rounded from float64."""
     AT, G, BT = cook_toom(TILE, TAPS, POINTS)
-    GG = np.kron(G, G)
+    GG = np.kron(G, G).reshape(6, 6, 9).swapaxes(0, 1).reshape(36, 9)
     matrices = [np.ascontiguousarray(a, np.float32) for a in (AT, AT.T, BT, BT.T, GG, GG.T)]
     for matrix in matrices:
         matrix.flags.writeable = False
