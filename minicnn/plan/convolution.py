@@ -102,7 +102,8 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
                 tiles.unpool(s, into, winners[part.start], room)
                 s.free(into, *winners.pop(part.start))
 
-        dx = s.like(x) if need_dx else None
+        mine = [y] if p.slope is not None or source is not None else []
+        dx = over(s, x, [x, dy, *mine]) if need_dx else None
         db = s.grad(conv, "b") if conv.use_bias else None
         way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx)
         s.free(x, dy, None if p.slope is None else y)
@@ -156,7 +157,8 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
 
         turned, dx = None, None
         if need_dx:
-            dx = s.like(x)
+            mine = [y] if p.slope is not None or source is not None else []
+            dx = over(s, x, [x] if way.pointwise else [x, dy, *mine])
             turned = s.prepare(
                 conv, "turned", way.turned_shape, lambda job, f: way.write_turned(job, f, conv.w)
             )
@@ -177,3 +179,15 @@ def without_rest(g: Geometry, x: Array) -> tuple[Geometry, Array]:
     H = g.H - (g.SH if g.OH % 2 and after[0] == 0 else 0)
     W = g.W - (g.SW if g.OW % 2 and after[1] == 0 else 0)
     return replace(g, H=H, W=W), x[:, :H, :W]
+
+
+def over(s: Slice, x: Array, seen: list[Array]) -> Array:
+    """Return room for dx: over an array whose chunk is read for the last time before dx has one.
+
+    That is in the cache, and new memory isn't.  seen: x, dy and the like, if nobody else needs
+    them.
+    """
+    for array in seen:
+        if array.shape == x.shape and array.dtype == x.dtype and s.memory.alone(array):
+            return s.hold(array)
+    return s.like(x)
