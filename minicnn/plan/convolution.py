@@ -79,6 +79,7 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
         p.after(y[part])
 
     way.forward(s, x, u, p.b, put)
+    arrival = s.expected(x)
     if p.slope is not None and s.training:
         s.hold(y)
     if not s.training:
@@ -104,8 +105,13 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
 
         mine = [y] if p.slope is not None or source is not None else []
         dx = over(s, x, [x, dy, *mine]) if need_dx else None
+
+        def after(part: slice) -> None:
+            if arrival is not None and dx is not None:
+                arrival(part, dx[part])
+
         db = s.grad(conv, "b") if conv.use_bias else None
-        way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx)
+        way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx, after)
         s.free(x, dy, None if p.slope is None else y)
         return dx
 
@@ -138,13 +144,23 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
         p.after(y[part])
 
     way.forward(s, x, filters, None if p.pool else y, put)
+    arrival = s.expected(whole)
     if p.slope is not None and s.training:
         s.hold(y)
     if not s.training:
         s.free(whole)
 
     def backward(dy: Array, source: Source | None = None) -> Any:
+        waiting: list[slice] = []  # a chunk whose dx will have been written when we hear again
+
+        def arrive() -> None:
+            if waiting and arrival is not None and dx is not None:
+                arrival(waiting[0], dx[waiting[0]])
+            waiting.clear()
+
         def get(part: slice) -> np.ndarray:
+            arrive()
+            waiting.append(part)
             if source is not None:
                 return source(part)
             rows = p.gradient(s, dy, y, part)
@@ -164,6 +180,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             )
         db = s.grad(conv, "b") if conv.use_bias else None
         way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx)
+        arrive()
         s.free(x, dy, None if p.slope is None else y)
         return dx
 

@@ -118,34 +118,48 @@ class Part:
                 s.free(out)
         if p.join is not None:
             s.free(p.join.side(s))
+        self.label = s.label
+        s.expect(y, self.multiply_part)
         return s.hold(y) if p.relu else y
 
     def multiply(self, dy: Array) -> None:
-        """Write d, that is dy where y wasn't cut off, and the sums of d and of d * x."""
-        s, p, x = self.s, self.p, self.x
-        self.d = s.reuse(dy) if p.relu else dy
-        for part in cut_up(x):
-            if p.relu:
-                masked(s, dy[part], self.y[part], self.d[part])
-            d = self.whole(part)
-            room = s.like(d)
-            s(np.multiply, d, x[part], room)
-            found = s.memory.lasting((2, x.shape[-1]), s.dtype)
-            add_up(s, d, found[0])
-            add_up(s, room, found[1])
-            self.products.append(found)
-            s.free(room, d)
+        """Write what is between, unless it was written when dy was."""
+        s, p = self.s, self.p
+        self.d = dy
+        if not self.products:
+            self.d = s.reuse(dy) if p.relu else dy
+            for part in cut_up(self.x):
+                self.multiply_part(part, dy[part], self.d[part])
         s.free(self.y if p.relu else None)
         if p.join is not None:
             p.join.dsides.append(s.hold(self.d))
 
-    def whole(self, part: slice) -> Array:
+    def multiply_part(self, part: slice, dy: Array, d: Array | None = None) -> None:
+        """Write a chunk of d, that is dy where y wasn't cut off, and the sums of d and of d * x.
+
+        It goes where dy was if there is no other place.
+        """
+        s, x, d = self.s, self.x[part], dy if d is None else d
+        label, s.label = s.label, self.label.replace("forward", "backward")
+        if self.p.relu:
+            masked(s, dy, self.y[part], d)
+        d = self.whole(d, part)
+        room, found = s.like(d), np.empty((2, x.shape[-1]), s.dtype)
+        s(np.multiply, d, x, room)
+        add_up(s, d, found[0])
+        add_up(s, room, found[1])
+        self.products.append(found)
+        s.free(room, d)
+        s.label = label
+
+    def whole(self, d: Array, part: slice) -> Array:
         """Return a chunk of d in full size, to be freed."""
+        s = self.s
         if not self.p.pool:
-            return self.s.hold(self.d)[part]
-        d = self.s.new(self.x[part].shape)
-        unpool_by_2(self.s, self.d[part], winners_of(self.winners, part), d)
-        return d
+            return s.hold(d)
+        full = s.new(self.x[part].shape)
+        unpool_by_2(s, d, winners_of(self.winners, part), full)
+        return full
 
     # After the last.
 
@@ -165,7 +179,7 @@ class Part:
     def spread(self, part: slice, factors: Rows, out: Array | None = None) -> Array:
         """Write dx of a chunk."""
         s, x = self.s, self.x[part]
-        d, line = self.whole(part), s.like(x)
+        d, line = self.whole(self.d[part], part), s.like(x)
         out = s.like(x) if out is None else out
         s(np.multiply, in_rows(x), factors[1], in_rows(line))
         s(np.add, in_rows(line), factors[2], in_rows(line))

@@ -22,6 +22,9 @@ dy by the layer that it goes back through.  A layer whose ``backward`` reads y h
 To hand on x or dy itself, perhaps in another shape, is to hand on the ownership.
 
 A planner may answer None: this isn't for me.  Then a shorter run is tried.
+
+Who made x may `expect` its gradient: have something done with each chunk of dx while it is in the
+cache.  A planner that writes dx in chunks asks for that by `expected`, and does it (`Arrival`).
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ Backward: TypeAlias = Callable[[Array], Any]
 Planned: TypeAlias = tuple[Array, Backward] | None
 Backwards: TypeAlias = Callable[[list[Array]], list[Any]]
 Run: TypeAlias = Sequence[Any]
+Arrival: TypeAlias = Callable[[slice, Array], None]
+"""Writes what is to be done with a part of dx, which has just been written."""
 
 
 class Slice(Script):
@@ -53,6 +58,21 @@ class Slice(Script):
     part: slice
     team: Team
     grads: Views
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__(dtype)
+        self.arrival: tuple[Array, Arrival] | None = None
+
+    def expect(self, x: Array, arrival: Arrival) -> None:
+        """Ask the next run for a call with each chunk of the gradient of x, all of them or none."""
+        self.arrival = x, arrival
+
+    def expected(self, x: Array) -> Arrival | None:
+        """Return what was asked for of x, once: who gets it has to do it."""
+        if self.arrival is None or self.arrival[0] is not x:
+            return None
+        arrival, self.arrival = self.arrival[1], None
+        return arrival
 
     def grad(self, layer: Layer, name: str) -> np.ndarray:
         """Return where this slice's gradient of a parameter goes: the slices' are added up."""

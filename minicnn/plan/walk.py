@@ -5,8 +5,9 @@ It knows no layer but those that are made of others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..kernels.cpu.team import Team
 from ..layers import Concat, Layer, ReLU, Residual, Sequential
 from ..layers.base import naming
 from .join import Join
-from .slices import PLANNERS, Backwards, Run, TeamPlanner, teamwise
+from .slices import PLANNERS, Backwards, Run, Slice, TeamPlanner, teamwise
 from .whole import plan_whole
 
 LONGEST = 5  # layers in a run
@@ -48,11 +49,16 @@ def plan_next(
     layers: Sequence[Layer], xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[Run, list[Array], Backwards]:
     """Let the first planner that can plan the first layers; return which, and what it planned."""
+    slices: list[Any] = team.scripts
+    asked = [s.arrival for s in slices]
     for planner, run in candidates(layers):
         label(team, run, "forward")
         with naming(run[0], whole_batch(team, xs)):
             planned = planner(run, xs, team, need_dx)
         if planned is not None:
+            for s, arrival in zip(slices, asked, strict=True):
+                if s.arrival is arrival:
+                    s.arrival = None  # the run doesn't know of it, and has perhaps changed x
             return run, *planned
     raise AssertionError("plan_whole plans everything")
 
@@ -113,24 +119,69 @@ def plan_residual(
 
     The sum, and a ReLU behind it, go into the walk through main: they can end a run there.
     """
-    layer = run[0]
-    for x, s in zip(xs, team.scripts, strict=True):
-        s.hold(x)
+    layer, slices = run[0], cast(list[Slice], team.scripts)
+    sums = [Sum(s.hold(x), s, k) for k, (x, s) in enumerate(zip(xs, slices, strict=True))]
     side = [] if layer.side is None else [layer.side]
-    sides, side_back = walk(side, xs, team, need_dx)
+    with expecting(sums if side else []):
+        sides, side_back = walk(side, xs, team, need_dx)
     join = Join(layer.path, sides, team)
     asked = need_dx or has_parameters(side)
-    ys, main_back = walk([layer.main, join, *run[1:]], xs, team, asked)
+    with expecting([] if side else sums):
+        ys, main_back = walk([layer.main, join, *run[1:]], xs, team, asked)
 
     def backward(dys: list[Array]) -> list[Any]:
+        # Who comes first leaves its gradients, and who comes last adds them to its own.
+        first = [] if side else join.dsides
+        for one in sums:
+            one.others = first
         dmains = main_back(dys)
+        if side:
+            first += dmains
         dsides = side_back(join.dsides)
         label(team, run, "backward")
         if not need_dx:
             return dmains
-        return [add(s, a, b) for s, a, b in zip(team.scripts, dmains, dsides, strict=True)]
+        ends = zip(sums, dmains, dsides, strict=True)
+        return [one.end(b, a) if side else one.end(a, b) for one, a, b in ends]
 
     return ys, backward
+
+
+class Sum:
+    """The gradient of a Residual's x in one slice: a sum, written as the last part of it arrives.
+
+    others: the gradients that came first, by slice.
+    """
+
+    def __init__(self, x: Array, s: Slice, number: int) -> None:
+        self.x, self.s, self.number = x, s, number
+        self.others: list[Array] = []
+        self.rest = s.expected(x)
+        self.done = False
+
+    def arrive(self, part: slice, dx: Array) -> None:
+        """Add to a part of dx, and do what else is to be done with it."""
+        self.s(np.add, dx, self.others[self.number][part], dx)
+        if self.rest is not None:
+            self.rest(part, dx)
+        self.done = True
+
+    def end(self, last: Array, first: Array) -> Array:
+        """Return the sum."""
+        if not self.done:
+            return add(self.s, last, first)
+        self.s.free(first)
+        return last
+
+
+@contextmanager
+def expecting(sums: Sequence[Sum]) -> Iterator[None]:
+    """Let what is planned in the block write the sums."""
+    for one in sums:
+        one.s.expect(one.x, one.arrive)
+    yield
+    for one in sums:
+        one.s.expected(one.x)
 
 
 def add(s: Any, a: Array, b: Array) -> Array:

@@ -155,11 +155,13 @@ class Winograd:
         db: np.ndarray | None,
         ut: np.ndarray | None,
         dx: np.ndarray | None,
+        after: Callable[[slice], None] = lambda part: None,
     ) -> None:
         """Write the calls of all gradients.
 
         get: is called with each chunk and room for its dy in tiles, (4, 4, m, t, u, O), and writes
         the calls that fill it.  dw, db, dx: where the gradients go; ut: from `write_ut`, for dx.
+        after: is called with each chunk whose dx has been written.
         """
         du, more = script.new((36, self.g.C, self.g.O)), None
         for part in self.parts(len(x)):
@@ -175,9 +177,10 @@ class Winograd:
                 script(np.matmul, e, ut, v)
                 script.free(e)
                 self.write_dx(script, v, dx[part])
+                script.free(v)
+                after(part)
             else:
-                script.free(e)
-            script.free(v)
+                script.free(e, v)
         script(np.matmul, self.m.GGT, du.reshape(36, -1), dw.reshape(9, -1))
         script.free(du, more)
 
