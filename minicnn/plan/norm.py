@@ -144,7 +144,7 @@ class Part:
         if self.p.relu:
             masked(s, dy, self.y[part], d)
         d = self.whole(d, part)
-        room, found = s.like(d), np.empty((2, x.shape[-1]), s.dtype)
+        room, found = s.like(d), s.memory.lasting((2, x.shape[-1]), s.dtype)
         s(np.multiply, d, x, room)
         add_up(s, d, found[0])
         add_up(s, room, found[1])

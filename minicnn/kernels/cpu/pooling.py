@@ -51,10 +51,12 @@ def unpool_by_2(script: Script, dy: np.ndarray, winners: Winners, dx: np.ndarray
         script(dx[:, :, 2 * OW :].fill, 0)
     wide = script.new((m, 2 * OH, OW, C))
     upper, lower = wide[:, 0::2], wide[:, 1::2]
-    script(np.multiply, dy, winners[1], upper)
+    script(np.copyto, upper, winners[1])  # numbers: a product with bools would be converted
+    script(np.multiply, dy, upper, upper)
     script(np.subtract, dy, upper, lower)
     left, right = (dx[:, : 2 * OH, k : 2 * OW : 2] for k in (0, 1))
-    script(np.multiply, wide, winners[0], left)
+    script(np.copyto, left, winners[0])
+    script(np.multiply, wide, left, left)
     script(np.subtract, wide, left, right)
     script.free(wide)
 

@@ -1,7 +1,8 @@
 """Row-wise work on pixels: biases, cuts at zero, masks.
 
 NumPy's inner loop runs over what is contiguous in all operands.  With a bias of C numbers that is
-C; with the bias laid out k times in a row, it is k*C.  Rows of about 1,000 numbers are long enough.
+C; with the bias laid out k times in a row, it is k*C.  Where it is shorter than NumPy's buffer, the
+operands are copied there first, which takes as long as the sum itself: so rows are no shorter.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import numpy as np
 from .script import Script, maximum
 from .team import Jobs
 
-LONG = 1024  # numbers in a row
+LONG = 8192  # numbers in a row: ``np.getbufsize()``
 
 
 def repeats(shape: tuple[int, ...]) -> int:
-    """Return how often C numbers are laid side by side for pictures (H, W, C) or (C,)."""
+    """Return how often C numbers are laid side by side for pictures (H, W, C) or (C,).
+
+    A picture's pixels are cut into equal rows, as short as they may be.
+    """
     pixels, C = prod(shape[:-1]), shape[-1]
-    return max(k for k in range(1, max(1, LONG // C) + 1) if pixels % k == 0)
+    return next((k for k in range(1, pixels) if pixels % k == 0 and k * C >= LONG), pixels)
 
 
 def in_rows(array: np.ndarray) -> np.ndarray:
@@ -52,8 +56,7 @@ def cut(script: Script, array: np.ndarray, out: np.ndarray | None = None) -> Non
 
 def masked(script: Script, dy: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     """Write out = dy where y > 0, else 0."""
-    mask = script.new(y.shape, bool)
-    script(np.greater, in_rows(y), zero_row(script, y), in_rows(mask))
+    mask = positive(script, y)
     script(np.multiply, dy, mask, out)
     script.free(mask)
 
@@ -68,10 +71,18 @@ def leak(script: Script, array: np.ndarray, slope: float, out: np.ndarray) -> No
 
 def weakened(script: Script, dy: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
     """Write out = dy where y > 0, else slope * dy."""
-    factor = script.new(y.shape)
+    factor = positive(script, y)
     rows = in_rows(factor)
-    script(np.greater, in_rows(y), zero_row(script, y), rows)  # 1 or 0
     row = script.constant(("slope", slope), (rows.shape[1],), slope)
     script(maximum, rows, row, rows)
     script(np.multiply, dy, factor, out)
     script.free(factor)
+
+
+def positive(script: Script, y: np.ndarray) -> np.ndarray:
+    """Write 1 where y > 0, else 0, in the dtype of y: a product with bools would be converted."""
+    bools, mask = script.new(y.shape, bool), script.like(y)
+    script(np.greater, in_rows(y), zero_row(script, y), in_rows(bools))
+    script(np.copyto, mask, bools)
+    script.free(bools)
+    return mask

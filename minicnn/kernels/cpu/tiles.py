@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .rows import positive
 from .script import Script, maximum
 
 
@@ -68,12 +69,11 @@ def load(script: Script, dy: np.ndarray, y: np.ndarray | None, tiles: np.ndarray
         for picture, tile in pairs(dy, tiles, size):
             script(np.copyto, tile, picture)
         return
-    mask = script.new(y.shape, bool)
-    script(np.greater, y, script.zeros(y.shape[-1]), mask)
-    for (picture, tile), (positive, _) in zip(
+    mask = positive(script, y)
+    for (picture, tile), (ones, _) in zip(
         pairs(dy, tiles, size), pairs(mask, tiles, size), strict=True
     ):
-        script(np.multiply, picture, positive, tile)
+        script(np.multiply, picture, ones, tile)
     script.free(mask)
 
 
@@ -107,8 +107,10 @@ def unpool(
     left, right = tiles[:, 0::2], tiles[:, 1::2]
     wide = script.new(left.shape)
     upper, lower = wide[0::2], wide[1::2]
-    script(np.multiply, pooled, winners[1], upper)
+    script(np.copyto, upper, winners[1])  # numbers: a product with bools would be converted
+    script(np.multiply, pooled, upper, upper)
     script(np.subtract, pooled, upper, lower)
-    script(np.multiply, wide, winners[0], left)
+    script(np.copyto, left, winners[0])
+    script(np.multiply, wide, left, left)
     script(np.subtract, wide, left, right)
     script.free(wide)
