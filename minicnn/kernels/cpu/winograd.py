@@ -210,32 +210,46 @@ class Winograd:
         whole = half[:, :, :t].reshape(SPAN, SPAN, -1)
         script(np.matmul, self.m.B, v.reshape(SPAN, SPAN, -1), whole)
         if slots < SPAN:
-            here, there = half[:, :over, 1:t], half[:, TILE:, : t - 1]
-            script(np.add, here, there, here)
-            script(np.copyto, half[:, :over, t], half[:, TILE:, t - 1])
-            script(half[:, over:TILE, t].fill, 0)
+            script(half[:, : TILE + 1, t].fill, 0)  # of the tile that has only what is added now
+            for line in half:
+                add_shifted(script, line[:over], line[TILE:], m * self.u * C)
         d = script.new((SPAN, slots, rows, m, self.u, C))
         script(np.matmul, self.m.B, first_slots(half, slots), d.reshape(SPAN, -1))
         script.free(half)
-        if self.u > 1:
-            here, there = d[:over, :, :, :, 1:], d[TILE:, :, :, :, :-1]
-            script(np.add, here, there, here)
         self.scatter(script, d, dx)
         script.free(d)
 
     def scatter(self, script: Script, d: np.ndarray, dx: np.ndarray) -> None:
-        """Write the calls that undo `gather`, of what was added up; zero where nobody read."""
+        """Write the calls that undo `gather`, overlaps added up; zero where nobody read."""
         g, (height, width), u = self.g, self.inside, self.u
         (top, _), (left, _) = g.margins
         if (height, width) != (g.H, g.W):
             script(dx[:, height:].fill, 0)
             script(dx[:, :, width:].fill, 0)
-        columns = list(places(width, left, TILE, u))
-        if (last := width + left - u * TILE) > 0:  # of the last tile, what is nobody else's
-            columns.append((slice(TILE, TILE + last), slice(u - 1, u), u * TILE - left))
-        for i, a, y in places(height, top, *self.slots):
-            for j, b, z in columns:
+        rows = list(places(height, top, *self.slots))
+
+        def put(j: slice, b: slice, z: int) -> None:
+            for i, a, y in rows:
                 script(np.copyto, picture_in_tiles(dx, i, a, y, j, b, z), d[j, i, a, :, b])
+
+        last = width + left - u * TILE  # columns of the last tile that are nobody else's
+        if last > 0:
+            put(slice(TILE, TILE + last), slice(u - 1, u), u * TILE - left)
+        if u > 1:
+            script(d[TILE:, ..., -1, :].fill, 0)
+            for here, there in zip(d, d[TILE:], strict=False):
+                add_shifted(script, here, there, g.C)
+        for j, b, z in places(width, left, TILE, u):
+            put(j, b, z)
+
+
+def add_shifted(script: Script, here: np.ndarray, there: np.ndarray, shift: int) -> None:
+    """Write here += there, so many numbers further on: a tile's overlap goes to the next tile.
+
+    It is one long run, and where a line of tiles ends and the next begins, ``there`` is zero.
+    """
+    to, of = here.reshape(-1)[shift:], there.reshape(-1)[:-shift]
+    script(np.add, to, of, to)
 
 
 def in_order(tiles: np.ndarray) -> np.ndarray:
