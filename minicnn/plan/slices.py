@@ -35,7 +35,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.script import Script
+from ..kernels.cpu.script import Room, Script
 from ..kernels.cpu.team import Jobs, Team
 from ..layers import Layer
 from ..params import Views
@@ -59,8 +59,8 @@ class Slice(Script):
     team: Team
     grads: Views
 
-    def __init__(self, dtype: Any) -> None:
-        super().__init__(dtype)
+    def __init__(self, dtype: Any, room: Room | None = None) -> None:
+        super().__init__(dtype, room)
         self.arrival: tuple[Array, Arrival] | None = None
 
     def expect(self, x: Array, arrival: Arrival) -> None:
