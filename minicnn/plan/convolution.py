@@ -63,7 +63,7 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     g, conv = p.g, p.conv
     even = (g.OH // 2 * 2, g.OW // 2 * 2) if p.pool else (g.OH, g.OW)
     way = Winograd(g, *even)
-    u = s.prepare(conv, "u", (36, g.C, g.O), lambda job, u: way.write_u(job, u, conv.w))
+    u = s.prepare(conv, "u", (36, g.C, g.O), lambda job, u: way.write_u(job, u, p.weights(job)))
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
 
@@ -89,7 +89,9 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
         turned = None
         if need_dx:
             shape = (36, g.O, g.C)
-            turned = s.prepare(conv, "ut", shape, lambda job, ut: way.write_ut(job, ut, conv.w))
+            turned = s.prepare(
+                conv, "ut", shape, lambda job, ut: way.write_ut(job, ut, p.weights(job))
+            )
 
         def get(part: slice, room: np.ndarray) -> None:
             into = s.new((2, 2, *room.shape[2:])) if p.pool else room
@@ -111,7 +113,9 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
                 arrival(part, dx[part])
 
         db = s.grad(conv, "b") if conv.use_bias else None
-        way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx, after)
+        dw = p.new_dw(s)
+        way.backward(s, x, get, dw, db, turned, dx, after)
+        p.end_dw(s, dw)
         s.free(x, dy, None if p.slope is None else y)
         return dx
 
@@ -129,9 +133,12 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     row = in_rows(y)[0].shape
     b = None if p.b is None else s.prepare(conv, "b", row, partial(write_row, numbers=p.b))
     filters = conv.w
-    if way.q > 1:
+    if way.q > 1 or conv.groups > 1:
         filters = s.prepare(
-            conv, "filters", way.filters_shape, lambda job, f: way.write_filters(job, f, conv.w)
+            conv,
+            "filters",
+            way.filters_shape,
+            lambda job, f: way.write_filters(job, f, p.weights(job)),
         )
 
     def put(part: slice, chunk: np.ndarray) -> None:
@@ -176,10 +183,15 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             mine = [y] if p.slope is not None or source is not None else []
             dx = over(s, x, [x] if way.pointwise else [x, dy, *mine])
             turned = s.prepare(
-                conv, "turned", way.turned_shape, lambda job, f: way.write_turned(job, f, conv.w)
+                conv,
+                "turned",
+                way.turned_shape,
+                lambda job, f: way.write_turned(job, f, p.weights(job)),
             )
         db = s.grad(conv, "b") if conv.use_bias else None
-        way.backward(s, x, get, s.grad(conv, "w"), db, turned, dx)
+        dw = p.new_dw(s)
+        way.backward(s, x, get, dw, db, turned, dx)
+        p.end_dw(s, dw)
         arrive()
         s.free(x, dy, None if p.slope is None else y)
         return dx

@@ -16,6 +16,8 @@ from ..layers import Conv2D, LeakyReLU, MaxPool2D, Normalize, ReLU
 from .activation import slope_of
 from .slices import Run, Slice
 
+DENSE = 1 << 14  # C * O up to which groups are computed as one convolution with zeros
+
 Hook: TypeAlias = Callable[[Array], None]
 Source: TypeAlias = Callable[[slice], Array]
 
@@ -42,10 +44,10 @@ class Parts:
 
     @classmethod
     def of(cls, run: Run) -> Parts | None:
-        """Sort a run; None for other pooling than by 2, for groups, for slopes not from 0 to 1."""
+        """Sort a run; None for other pooling than by 2, wide groups, slopes not from 0 to 1."""
         conv = next(layer for layer in run if isinstance(layer, Conv2D))
         pools = [layer for layer in run if isinstance(layer, MaxPool2D)]
-        if conv.groups > 1 or not all(map(halves, pools)):
+        if not all(map(halves, pools)):
             return None
         g = Geometry.of(
             conv.input_shape, conv.w.shape, conv.strides, conv.padding, conv.dilation_rate
@@ -54,7 +56,30 @@ class Parts:
         slopes = [slope_of(layer) for layer in run if isinstance(layer, ReLU | LeakyReLU)]
         if None in slopes or (pools and min(g.OH, g.OW) < 2):
             return None
+        if conv.groups > 1 and g.C * g.O > DENSE:
+            return None
         return cls(conv, norm, slopes[0] if slopes else None, bool(pools), g)
+
+    def weights(self, job: Callable[..., None]) -> Array:
+        """Return the weights; those of groups with zeros between them, which ``job`` writes."""
+        conv, g = self.conv, self.g
+        if conv.groups == 1:
+            return conv.w
+        dense = np.zeros((g.KH, g.KW, g.C, g.O), conv.w.dtype)
+        job(np.copyto, blocks(dense, conv.groups), in_groups(conv.w, conv.groups))
+        return dense
+
+    def new_dw(self, s: Slice) -> Array:
+        """Return where the gradient of those weights goes."""
+        conv, g = self.conv, self.g
+        return s.grad(conv, "w") if conv.groups == 1 else s.new((g.KH, g.KW, g.C, g.O))
+
+    def end_dw(self, s: Slice, dw: Array) -> None:
+        """Write what is left to do with it: of groups, only their own part counts."""
+        conv = self.conv
+        if conv.groups > 1:
+            s(np.copyto, in_groups(s.grad(conv, "w"), conv.groups), blocks(dw, conv.groups))
+            s.free(dw)
 
     def output(self, s: Slice, n: int) -> np.ndarray:
         """Return room for the run's output."""
@@ -84,6 +109,17 @@ class Parts:
             masked(s, dy, y, out)
         else:
             weakened(s, dy, y, self.slope, out)
+
+
+def in_groups(w: Array, G: int) -> Array:
+    """Look at (KH, KW, C/G, O) group by group: (KH, KW, G, C/G, O/G)."""
+    return w.reshape(*w.shape[:3], G, -1).transpose(0, 1, 3, 2, 4)
+
+
+def blocks(dense: Array, G: int) -> Array:
+    """Look at the blocks on the diagonal of (KH, KW, C, O): (KH, KW, G, C/G, O/G)."""
+    KH, KW, C, O = dense.shape
+    return np.einsum("hwgcgo->hwgco", dense.reshape(KH, KW, G, C // G, G, O // G))
 
 
 def halves(layer: MaxPool2D) -> bool:

@@ -18,7 +18,7 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     """Plan a run around the first convolution, pictures normalized on the way."""
     g, conv = p.g, p.conv
     way = Planar(g, p.pool)
-    k = s.prepare(conv, "k", (way.K, g.O), lambda job, k: way.write_w(job, k, conv.w, p.b))
+    k = s.prepare(conv, "k", (way.K, g.O), lambda job, k: way.write_w(job, k, p.weights(job), p.b))
     scale = None if p.norm is None else normalization(p.norm, s)
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
@@ -83,7 +83,9 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             return both
 
         db = s.grad(conv, "b") if conv.use_bias else None
-        way.backward(s, len(y), planes, get, s.grad(conv, "w"), db)
+        dw = p.new_dw(s)
+        way.backward(s, len(y), planes, get, dw, db)
+        p.end_dw(s, dw)
         s.free(dy, None if p.slope is None else y)
         return None
 

@@ -7,7 +7,7 @@ import pytest
 
 import minicnn as mc
 from minicnn import plan
-from minicnn.plan import activation, pooling
+from minicnn.plan import activation, convolution_parts, pooling
 
 from .nets import (
     N,
@@ -131,6 +131,23 @@ def test_leaky_relu_behind_a_convolution(order, slope, way):
                 *(make() for make in a),
             )
             compare(layers, (8, 9, 3), way)
+
+
+GROUPS = {
+    "first": lambda: [mc.Conv2D(6, 3, groups=3), mc.ReLU()],
+    "depthwise": lambda: [mc.Conv2D(6, 1), mc.Conv2D(6, 3, padding="same", groups=6), mc.Tanh()],
+    "two, pooled": lambda: [mc.Conv2D(6, 1), mc.Conv2D(8, 3, groups=2), mc.MaxPool2D(2), mc.ReLU()],
+    "strided": lambda: [mc.Conv2D(6, 1), mc.Conv2D(12, 3, 2, 1, groups=3), mc.BatchNorm()],
+    "pixels": lambda: [mc.Conv2D(6, 2), mc.Conv2D(4, 1, groups=2, use_bias=False)],
+}
+
+
+@pytest.mark.parametrize("limit", [0, convolution_parts.DENSE], ids=["by the book", "dense"])
+@pytest.mark.parametrize("name", GROUPS)
+@each_way
+def test_convolution_in_groups(name, way, limit, monkeypatch):
+    monkeypatch.setattr(convolution_parts, "DENSE", limit)
+    compare(lambda: head(*GROUPS[name]()), (8, 9, 3), way)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
