@@ -63,7 +63,7 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     g, conv = p.g, p.conv
     even = (g.OH // 2 * 2, g.OW // 2 * 2) if p.pool else (g.OH, g.OW)
     way = Winograd(g, *even)
-    u = s.prepare(conv, "u", (36, g.C, g.O), lambda job, u: way.write_u(job, u, p.weights(job)))
+    u = s.prepare(conv, "u", (36, g.C, g.O), p.of_weights(way.write_u))
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
 
@@ -88,10 +88,10 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     def backward(dy: Array, source: Source | None = None) -> Any:
         turned = None
         if need_dx:
-            shape = (36, g.O, g.C)
-            turned = s.prepare(
-                conv, "ut", shape, lambda job, ut: way.write_ut(job, ut, p.weights(job))
-            )
+            # The weights are turned where their gradient will lie; that of groups is smaller.
+            room = s.grad(conv, "w") if conv.groups == 1 else s.memory.lasting(g.w_shape, s.dtype)
+            write = p.of_weights(partial(way.write_ut, room=room))
+            turned = s.prepare(conv, "ut", (36, g.O, g.C), write)
 
         def get(part: slice, room: np.ndarray) -> None:
             into = s.new((2, 2, *room.shape[2:])) if p.pool else room
@@ -138,7 +138,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             conv,
             "filters",
             way.filters_shape,
-            lambda job, f: way.write_filters(job, f, p.weights(job)),
+            p.of_weights(way.write_filters),
         )
 
     def put(part: slice, chunk: np.ndarray) -> None:
@@ -186,7 +186,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
                 conv,
                 "turned",
                 way.turned_shape,
-                lambda job, f: way.write_turned(job, f, p.weights(job)),
+                p.of_weights(way.write_turned),
             )
         db = s.grad(conv, "b") if conv.use_bias else None
         dw = p.new_dw(s)

@@ -12,6 +12,7 @@ from ..backend import Array
 from ..functional.windows import pair
 from ..kernels.cpu.geometry import Geometry
 from ..kernels.cpu.rows import cut, leak, masked, weakened
+from ..kernels.cpu.team import Jobs
 from ..layers import Conv2D, LeakyReLU, MaxPool2D, Normalize, ReLU
 from .activation import slope_of
 from .slices import Run, Slice
@@ -60,19 +61,28 @@ class Parts:
             return None
         return cls(conv, norm, slopes[0] if slopes else None, bool(pools), g)
 
-    def weights(self, job: Callable[..., None]) -> Array:
-        """Return the weights; those of groups with zeros between them, which ``job`` writes."""
+    def of_weights(self, write: Callable[[Jobs, Array, Array], None]) -> Callable[..., None]:
+        """Return what `Slice.prepare` wants, from a function of jobs, array and weights.
+
+        The weights of groups get zeros between them first.  So then it is one job, not several at
+        once.
+        """
         conv, g = self.conv, self.g
-        if conv.groups == 1:
-            return conv.w
-        dense = np.zeros((g.KH, g.KW, g.C, g.O), conv.w.dtype)
-        job(np.copyto, blocks(dense, conv.groups), in_groups(conv.w, conv.groups))
-        return dense
+
+        def prepared(jobs: Jobs, array: Array) -> None:
+            if conv.groups == 1:
+                write(jobs, array, conv.w)
+                return
+            alone, dense = jobs.alone(), np.zeros(g.w_shape, conv.w.dtype)
+            alone(np.copyto, blocks(dense, conv.groups), in_groups(conv.w, conv.groups))
+            write(alone, array, dense)
+
+        return prepared
 
     def new_dw(self, s: Slice) -> Array:
         """Return where the gradient of those weights goes."""
         conv, g = self.conv, self.g
-        return s.grad(conv, "w") if conv.groups == 1 else s.new((g.KH, g.KW, g.C, g.O))
+        return s.grad(conv, "w") if conv.groups == 1 else s.new(g.w_shape)
 
     def end_dw(self, s: Slice, dw: Array) -> None:
         """Write what is left to do with it: of groups, only their own part counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def planar(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     """Plan a run around the first convolution, pictures normalized on the way."""
     g, conv = p.g, p.conv
     way = Planar(g, p.pool)
-    k = s.prepare(conv, "k", (way.K, g.O), lambda job, k: way.write_w(job, k, p.weights(job), p.b))
+    k = s.prepare(conv, "k", (way.K, g.O), p.of_weights(partial(way.write_w, b=p.b)))
     scale = None if p.norm is None else normalization(p.norm, s)
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}

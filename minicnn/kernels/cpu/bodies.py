@@ -110,7 +110,9 @@ def write_backward(
         way = Winograd(g)
         if dx is not None:
             shape: tuple[int, ...] = (36, g.O, g.C)
-            turned = team.prepare("ut", shape, lambda job, ut: way.write_ut(job, ut, w))
+            turned = team.prepare(
+                "ut", shape, lambda job, ut: way.write_ut(job, ut, w, np.empty(w.shape, w.dtype))
+            )
         way.backward(
             s, x, lambda part, tile: tiles.load(s, dy[part], None, tile), dw, db, turned, dx
         )

@@ -55,6 +55,11 @@ class Geometry:
         return out_size(self.W + sum(self.margins[1]), self.KW, self.SW, self.DW)
 
     @property
+    def w_shape(self) -> tuple[int, ...]:
+        """The shape of filters without groups."""
+        return self.KH, self.KW, self.C, self.O
+
+    @property
     def T(self) -> int:
         """Taps of a window."""
         return self.KH * self.KW

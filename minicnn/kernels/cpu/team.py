@@ -86,6 +86,10 @@ class Jobs:
         """Write down a call."""
         self.shares[0].append((function, arguments))
 
+    def alone(self) -> Jobs:
+        """Return one that takes down everything for the first share."""
+        return Jobs(self.shares[:1])
+
     def cut(self, size: int) -> Iterator[tuple[Jobs, slice]]:
         """Cut ``size`` numbers into a part for each share; yield who takes down its calls."""
         bounds = [size * k // len(self.shares) for k in range(len(self.shares) + 1)]

@@ -17,18 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry, chunks
+from .overlap import SPAN, TILE, add_shifted, first_slots, in_order, picture_in_tiles, places
 from .script import Script
 from .team import Jobs
 from .winograd_matrices import ONES, float32_matrices
 
-TILE, SPAN = 4, 6  # outputs of a tile along one side, and the inputs that it reads
 CHUNK_BYTES = 1 << 20  # of transformed input and output: with what is around them, a core's L2
+LARGE, MOST = 4_000_000, 10_000_000  # bytes of the gradient of U: it is made in pieces, and of one
 
 
 class Winograd:
@@ -58,13 +58,17 @@ class Winograd:
         for job, part in jobs.cut(w.shape[1]):
             job(np.matmul, self.m.GG, w[:, part], u[:, part])
 
-    def write_ut(self, jobs: Jobs, ut: np.ndarray, w: np.ndarray) -> None:
-        """Write the same with C and O exchanged, as one lies in memory: (36, O, C)."""
-        for job, part in jobs.cut(self.g.O):
-            turned = np.empty((3, 3, part.stop - part.start, self.g.C), w.dtype)
-            job(np.copyto, turned, w[..., part].transpose(0, 1, 3, 2))
-            rows = slice(part.start * self.g.C, part.stop * self.g.C)
-            job(np.matmul, self.m.GG, turned.reshape(9, -1), ut.reshape(36, -1)[:, rows])
+    def write_ut(self, jobs: Jobs, ut: np.ndarray, w: np.ndarray, room: np.ndarray) -> None:
+        """Write the same with C and O exchanged, as one lies in memory: (36, O, C).
+
+        room: like w, to be overwritten.
+        """
+        C, O = self.g.C, self.g.O
+        turned, w, rows = room.reshape(3, 3, O, C), w.transpose(0, 1, 3, 2), ut.reshape(36, -1)
+        for job, part in jobs.cut(O):
+            columns = slice(part.start * C, part.stop * C)
+            job(np.copyto, turned[:, :, part], w[:, :, part])
+            job(np.matmul, self.m.GG, room.reshape(9, -1)[:, columns], rows[:, columns])
 
     # Forward.
 
@@ -114,7 +118,7 @@ class Winograd:
         v = script.new((36, t * m * self.u, C))
         whole = half[:, :, :t].reshape(SPAN, SPAN, -1)
         script(np.matmul, self.m.BT, whole, v.reshape(SPAN, SPAN, -1))
-        script.free(half)
+        script.free(half, d)
         return v
 
     @cached_property
@@ -131,7 +135,11 @@ class Winograd:
         g, (slots, rows) = self.g, self.slots
         (top, _), (left, _) = g.margins
         shape = (SPAN, slots, rows, len(x), self.u, g.C)
-        d = script.constant(("gathered", top, left, *self.inside), shape, 0)
+        if prod(shape) * 4 > CHUNK_BYTES:
+            d = script.new(shape)
+            script(d.fill, 0)
+        else:  # what is outside stays zero
+            d = script.constant(("gathered", top, left, *self.inside), shape, 0)
         for i, a, y in places(self.inside[0], top, slots, rows):
             for j, b, z in places(self.inside[1], left, SPAN, self.u):
                 script(np.copyto, d[j, i, a, :, b], picture_in_tiles(x, i, a, y, j, b, z))
@@ -163,16 +171,19 @@ class Winograd:
         the calls that fill it.  dw, db, dx: where the gradients go; ut: from `write_ut`, for dx.
         after: is called with each chunk whose dx has been written.
         """
-        du, more = script.new((36, self.g.C, self.g.O)), None
+        large = 36 * self.g.C * self.g.O * 4 > LARGE
+        du, more = None if large else script.new((36, self.g.C, self.g.O)), None
         for part in self.parts(len(x)):
             m, first = part.stop - part.start, part.start == 0
             v = self.transform(script, x[part])
             e = self.transform_dy(script, m, part, get)
             if db is not None:
                 add_product(script, script.ones(e.shape[1]), e[ONES], db, first)
-            if not first and more is None:
-                more = script.like(du)
-            add_product(script, v.transpose(0, 2, 1), e, du, first, more)
+            if du is None:
+                self.add_dw(script, v, e, dw, first)
+            else:
+                more = script.like(du) if not first and more is None else more
+                add_product(script, v.transpose(0, 2, 1), e, du, first, more)
             if dx is not None:
                 script(np.matmul, e, ut, v)
                 script.free(e)
@@ -181,8 +192,21 @@ class Winograd:
                 after(part)
             else:
                 script.free(e, v)
-        script(np.matmul, self.m.GGT, du.reshape(36, -1), dw.reshape(9, -1))
+        if du is not None:
+            script(np.matmul, self.m.GGT, du.reshape(36, -1), dw.reshape(9, -1))
         script.free(du, more)
+
+    def add_dw(
+        self, script: Script, v: np.ndarray, e: np.ndarray, dw: np.ndarray, first: bool
+    ) -> None:
+        """Write dw += G^T (v^T e) G, some channels at a time: the product is 4 times as large."""
+        C, O = self.g.C, self.g.O
+        for at in chunks(C, 36 * O * 4, MOST):
+            du = script.new((36, at.stop - at.start, O))
+            script(np.matmul, v[..., at].transpose(0, 2, 1), e, du)
+            some = dw.reshape(9, C, O)[:, at].reshape(9, -1)
+            add_product(script, self.m.GGT, du.reshape(36, -1), some, first)
+            script.free(du)
 
     def transform_dy(
         self, script: Script, m: int, part: slice, get: Callable[[slice, np.ndarray], None]
@@ -241,61 +265,6 @@ class Winograd:
                 add_shifted(script, here, there, g.C)
         for j, b, z in places(width, left, TILE, u):
             put(j, b, z)
-
-
-def add_shifted(script: Script, here: np.ndarray, there: np.ndarray, shift: int) -> None:
-    """Write here += there, so many numbers further on: a tile's overlap goes to the next tile.
-
-    It is one long run, and where a line of tiles ends and the next begins, ``there`` is zero.
-    """
-    to, of = here.reshape(-1)[shift:], there.reshape(-1)[:-shift]
-    script(np.add, to, of, to)
-
-
-def in_order(tiles: np.ndarray) -> np.ndarray:
-    """Return a view of (columns, rows, t, m, u, O) as (rows, columns, m, t, u, O)."""
-    return tiles.transpose(1, 0, 3, 2, 4, 5)
-
-
-def first_slots(half: np.ndarray, slots: int) -> np.ndarray:
-    """Return the first slots of (6, 6, ...) as a matrix of 6 rows, in place."""
-    return half.reshape(SPAN, SPAN, -1)[:, :slots].reshape(SPAN, -1)
-
-
-def places(pixels: int, margin: int, slots: int, tiles: int) -> Iterator[tuple[slice, slice, int]]:
-    """Yield where pixels lie in tiles, along one side: (slots, tiles, first pixel).
-
-    Slot i of tile a has pixel 4*a + i - margin.  Slots are put together if all their tiles have
-    pixels, or all but the same ones.
-    """
-    found: dict[tuple[int, int], list[int]] = {}
-    for i in range(slots):
-        start = max(0, -((i - margin) // TILE))
-        stop = min(tiles, (pixels - 1 + margin - i) // TILE + 1)
-        if start < stop:
-            found.setdefault((start, stop), []).append(i)
-    for (start, stop), each in found.items():
-        yield slice(each[0], each[-1] + 1), slice(start, stop), TILE * start + each[0] - margin
-
-
-def picture_in_tiles(
-    x: np.ndarray, i: slice, a: slice, y: int, j: slice, b: slice, z: int
-) -> np.ndarray:
-    """Return a view of pictures (m, H, W, C) as columns j, rows i, tiles a, m, tiles b, C.
-
-    y, z: the row and the column of its first pixel.
-    """
-    S = x.strides
-    return as_strided(
-        x[:, y:, z:],
-        (length(j), length(i), length(a), len(x), length(b), x.shape[-1]),
-        (S[2], S[1], TILE * S[1], S[0], TILE * S[2], S[3]),
-    )
-
-
-def length(part: slice) -> int:
-    """Return how many there are in a slice."""
-    return int(part.stop - part.start)
 
 
 def add_product(
