@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from mmap import mmap
+from operator import call
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -144,7 +145,7 @@ class Crew:
                 mine, theirs = Pipe()
                 self.lines.append(mine)
                 with theirs, single_blas():
-                    pids.append(fork(partial(serve, theirs, self.bells, number, do)))
+                    fork(partial(serve, theirs, self.bells, number, do), pids)
             for line, pid in zip(self.lines, pids, strict=True):
                 if not line.poll(READY):  # it took over a lock that nobody there will release
                     os.kill(pid, signal.SIGKILL)
@@ -173,6 +174,8 @@ class Crew:
                 self.bells.listen(number)
                 answers.append(pickle.loads(line.recv_bytes()))
         except BaseException as error:
+            if not self.close.alive:  # the program ends, and with it this daemon thread
+                raise SystemExit from None
             self.close()
             if isinstance(error, EOFError | ConnectionError):
                 raise RuntimeError(
@@ -192,22 +195,22 @@ crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 _warned: dict[Any, Any] = {}
 
 
-def fork(child: Callable[[], NoReturn]) -> int:
-    """Start a process that does ``child``; return its number.
+def fork(child: Callable[[], NoReturn], pids: list[int]) -> None:
+    """Start a process that does ``child``; append its number to ``pids``.
 
     No signal reaches it: Ctrl-C and SIGTERM often go to all processes of a program, and what
     they mean the parent decides, perhaps to finish a step first.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         with warnings.catch_warnings():
             # Other threads may hold locks now which the child would wait for.  It wants none of
             # Python's, and says that it's there before anyone relies on it.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
+            pids.extend(map(call, [os.fork]))  # in one call: a Ctrl-C between would lose the number
+        if pids[-1] == 0:
             child()
-        return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -216,6 +219,7 @@ def serve(line: Connection, bells: Bells, number: int, do: Callable[[int, Any], 
     """Do what comes in, until the line is closed: a worker's life."""
     try:
         gc.disable()  # what the parent has left behind isn't this process' to finish
+        sys.settrace(None)  # a debugger's prompt, too, is the parent's
         os.closerange(3, line.fileno())  # other workers' lines, which would never end
         os.closerange(line.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         np.matmul(np.ones((64, 64)), np.ones((64, 64)))
@@ -242,25 +246,33 @@ def attempt(do: Callable[[int, Any], None], number: int, command: Any) -> BaseEx
         do(number, command)
         return None
     except BaseException as error:
-        error.add_note("In a worker process:\n" + traceback.format_exc())
+        note = "In a worker process:\n" + traceback.format_exc()
         error.__traceback__ = error.__cause__ = error.__context__ = None
         try:
             pickle.loads(pickle.dumps(error))
-            return error
         except Exception:
-            return RuntimeError(f"{type(error).__name__}: {error}")
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        error.add_note(note)
+        return error
 
 
 def dismiss(owner: int, lines: Sequence[Connection], pids: list[int]) -> None:
-    """Close the lines and wait until the workers have ended, as they do after their last stage."""
-    for line in lines:
-        line.close()
+    """Close the lines and wait until the workers have ended, as they do after their last stage.
+
+    A Ctrl-C is raised when they have; it has them end at once, for they have nothing to lose.
+    """
     interruption = None
-    while pids and os.getpid() == owner:
+    while True:
         try:
-            with suppress(ChildProcessError):  # somebody else has waited for it
-                os.waitpid(pids[-1], 0)
-            pids.pop()
+            for line in lines:
+                line.close()
+            while pids and os.getpid() == owner:
+                with suppress(ChildProcessError):  # somebody else has waited for it
+                    if interruption is not None and os.waitpid(pids[-1], os.WNOHANG) == (0, 0):
+                        os.kill(pids[-1], signal.SIGKILL)
+                    os.waitpid(pids[-1], 0)
+                pids.pop()
+            break
         except BaseException as error:
             interruption = error
     if interruption is not None:

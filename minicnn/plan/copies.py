@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +19,18 @@ from ..params import Parameters
 class Copies:
     """Arrays in other memory for the parameters, gradients and buffers of some layers.
 
-    room: gives an array of a shape there.
+    room: gives an array of a shape and dtype there.
     """
 
     def __init__(
-        self, params: Parameters, layers: Sequence[Layer], room: Callable[[Shape], Array]
+        self, params: Parameters, layers: Sequence[Layer], room: Callable[[Shape, Any], Array]
     ) -> None:
         self.original, self.layers = params, layers
-        self.params = params.over(room(params.data.shape), room(params.grad.shape))
+        self.params = params.over(*(room(a.shape, a.dtype) for a in (params.data, params.grad)))
         self.params.grad.fill(0)
-        self.buffers = [{name: room(a.shape) for name, a in k.buffers.items()} for k in layers]
+        self.buffers = [
+            {name: room(a.shape, a.dtype) for name, a in layer.buffers.items()} for layer in layers
+        ]
         self.take()
 
     def take(self) -> None:

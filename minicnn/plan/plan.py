@@ -60,7 +60,9 @@ class Plan:
             lasting = partial(self.team.memory.lasting, dtype=model.dtype)
             self.y = lasting((N, *model.output_shape))
             self.dy = lasting(self.y.shape)
-            self.copies = Copies(self.params, self.layers, lasting) if self.shared else None
+            self.copies = None
+            if self.shared:  # a layer without planner runs here, with what it has
+                self.copies = Copies(self.params, known(self.layers), self.team.memory.lasting)
             first = self.params if self.copies is None else self.copies.params
             self.grads = [first.grad]
             for _ in self.slices[1:] if training else ():
@@ -207,12 +209,16 @@ def fingerprint(layers: Sequence[Layer]) -> list[tuple[Attributes, int, Getter, 
 
     Plans are made of them: of options, arrays, methods that somebody has replaced.
     """
-    known = {Sequential, *(kind for kinds in PLANNERS for kind in kinds)}
     changing = ("cache", "stream")  # from step to step
     found: list[tuple[Attributes, int, Getter, tuple[Any, ...]]] = []
-    for layer in layers:
-        if type(layer) in known:
-            now = vars(layer)
-            get = itemgetter(*(name for name in now if name not in changing))
-            found.append((now, len(now), get, get(now)))
+    for layer in known(layers):
+        now = vars(layer)
+        get = itemgetter(*(name for name in now if name not in changing))
+        found.append((now, len(now), get, get(now)))
     return found
+
+
+def known(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers that planners know."""
+    kinds = {Sequential, *(kind for kinds in PLANNERS for kind in kinds)}
+    return [layer for layer in layers if type(layer) in kinds]

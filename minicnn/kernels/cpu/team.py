@@ -187,14 +187,17 @@ class Team:
     def gather(self) -> None:
         """Start processes, or part with them, if it's time to: between two times at work.
 
-        A crew is as it was when it was forked: other settings for errors are unknown to it.
+        A crew is as it was when it was forked: other settings for errors are unknown to it.  Where
+        they are that a function of the user's is called, it is to be called here.
         """
         self.times += 1
-        if self.crew is not None and not (self.crew.close.alive and self.settings == np.geterr()):
+        settings = np.geterr()
+        if self.crew is not None and not (self.crew.close.alive and self.settings == settings):
             self.crew.close()
             self.crew = None
-        if self.crew is None and self.times > OFTEN and isinstance(self.room, SharedMemory):
-            self.settings = np.geterr()
+        wanted = self.times > OFTEN and {"call", "log"}.isdisjoint(settings.values())
+        if self.crew is None and wanted and isinstance(self.room, SharedMemory):
+            self.settings = settings
             do = partial(perform, self.stages, self.explain)
             try:
                 self.crew = Crew(len(self.scripts) - 1, do)
