@@ -146,9 +146,10 @@ class Crew:
                 self.lines.append(mine)
                 with theirs, single_blas():
                     fork(partial(serve, theirs, self.bells, number, do), pids)
-            for line, pid in zip(self.lines, pids, strict=True):
+            for line in self.lines:
                 if not line.poll(READY):  # it took over a lock that nobody there will release
-                    os.kill(pid, signal.SIGKILL)
+                    for pid in pids:  # the others may have done so, too
+                        os.kill(pid, signal.SIGKILL)
                     raise OSError(f"a worker process didn't start within {READY:g} seconds")
                 line.recv_bytes()
         except BaseException as error:
