@@ -49,7 +49,7 @@ class Plan:
             N,
             model.dtype,
             Slice,
-            processes=processes_allowed() and self.params.data.nbytes <= HEAVY,
+            processes=processes_allowed() and self.shareable(),
             explain=partial(name_culprit, self.layers[0], self.pictures),
         )
         for lender in lenders:
@@ -88,6 +88,14 @@ class Plan:
     def slices(self) -> list[Slice]:
         """The scripts, one for each thread."""
         return self.team.scripts  # type: ignore[return-value]
+
+    def shareable(self) -> bool:
+        """Whether processes can share the parameters: they are few, and all in their own place."""
+        return self.params.data.nbytes <= HEAVY and all(
+            getattr(layer, name) is self.params[f"{layer.path}/{name}"]
+            for layer in known(self.layers)
+            for name in layer.declared
+        )
 
     @property
     def shared(self) -> bool:
