@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ def plan_whole(
 ) -> tuple[list[Array], Backwards]:
     """Let the slices meet, and one thread call the layer's own forward and backward."""
     training = team.scripts[0].training  # type: ignore[attr-defined]
-    slices = team.scripts
+    slices, parts = team.scripts, team.parts  # not the team: no circles
     ys = [give(x, run[0].output_shape, s) for x, s in zip(xs, slices, strict=True)]
 
     def forward(layer: Layer) -> None:
         x = np.concatenate(xs)  # a copy, which the layer may keep
-        hand_out(layer.forward(x, True) if training else layer.infer(x), ys, team)
+        hand_out(layer.forward(x, True) if training else layer.infer(x), ys, parts)
 
     team.meet((forward, tuple(run)))
 
@@ -35,7 +36,7 @@ def plan_whole(
         def go_back(layer: Layer) -> None:
             dy = np.concatenate(dys)
             if need_dx:
-                hand_out(layer.backward(dy), dxs, team)
+                hand_out(layer.backward(dy), dxs, parts)
             else:
                 layer.backward_params(dy)
             hand_in(layer, slices[0])  # type: ignore[arg-type]
@@ -61,7 +62,7 @@ def give(taken: Array, shape: Shape, s: Script) -> Array:
     return s.new((len(taken), *shape))
 
 
-def hand_out(whole: Array, pieces: list[Array], team: Team) -> None:
+def hand_out(whole: Array, pieces: list[Array], parts: Sequence[slice]) -> None:
     """Give every slice its part."""
-    for part, piece in zip(team.parts, pieces, strict=True):
+    for part, piece in zip(parts, pieces, strict=True):
         piece[...] = whole[part]
