@@ -18,7 +18,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 # that isn't named here stands on the floor of the extras.
 FLOORS = [
     {"backend", "streams", "files", "signals", "options", "parallel"},
-    {"functional", "initializers", "schedule"},
+    {"functional", "initializers", "schedule", "workers"},
     {"params"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},
     {"models", "gradcheck", "plan", "progress"},

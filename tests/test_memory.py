@@ -101,6 +101,13 @@ NETS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def memory_is_traced():
+    """Let slices run in threads: what processes share is mapped, and tracemalloc doesn't see it."""
+    with mc.processes(False):
+        yield
+
+
 def peak(work) -> int:
     """Return the bytes that ``work`` took at most, beside what was there before."""
     gc.collect()

@@ -433,7 +433,10 @@ def test_step_after_a_loss_that_failed(error):
 
 
 def test_interrupt_at_any_call_leaves_the_next_step_working():
-    """Ctrl-C between any two calls of a plan, in whichever slice."""
+    """Ctrl-C between any two calls of a plan, in whichever slice's thread.
+
+    Processes don't see what is put into the scripts later; theirs is `test_processes`' to ask.
+    """
     model, truth = model_of(), model_of()
     x, dy = batch(model, 16), upstream(model, 16)
 
@@ -449,7 +452,7 @@ def test_interrupt_at_any_call_leaves_the_next_step_working():
                 raise KeyboardInterrupt
             self.function(*arguments)
 
-    with mc.threads(2):
+    with mc.threads(2), mc.processes(False):
         found = plan_for(model, x, True)
         stages = [*found.forward_stages, *found.backward_stages]
         lists = [calls for stage in stages for calls in (*stage.prepared, *stage.scripts)]
