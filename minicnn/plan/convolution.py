@@ -94,7 +94,7 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             turned = s.prepare(conv, "ut", (36, g.O, g.C), write)
 
         def get(part: slice, room: np.ndarray) -> None:
-            into = s.new((2, 2, *room.shape[2:])) if p.pool else room
+            into = tiles.new_tiles(s, (2, 2, *room.shape[2:])) if p.pool else room
             if source is None and p.slope == 0:
                 tiles.load(s, dy[part], y[part], into)
             else:

@@ -7,12 +7,20 @@ four pixels of a pooling window are four long contiguous runs, and pooling is th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .overlap import in_order
 from .rows import positive
 from .script import Script, maximum
+
+
+def new_tiles(script: Script, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+    """Return new tiles (rows, columns, m, t, u, O), in memory in the order of Winograd's."""
+    rows, columns, m, t, u, O = shape
+    return in_order(script.new((columns, rows, t, m, u, O), dtype))
 
 
 def pairs(
@@ -86,14 +94,14 @@ def pool(
     where the upper one was the larger; of equals these are, as in the book.
     """
     left, right = tiles[:, 0::2], tiles[:, 1::2]
-    wide = script.new(left.shape)
+    wide = new_tiles(script, left.shape)
     script(maximum, left, right, wide)
     upper, lower = wide[0::2], wide[1::2]
-    pooled = script.new(upper.shape)
+    pooled = new_tiles(script, upper.shape)
     script(maximum, upper, lower, pooled)
     winners = None
     if training:
-        winners = script.new(left.shape, bool), script.new(upper.shape, bool)
+        winners = new_tiles(script, left.shape, bool), new_tiles(script, upper.shape, bool)
         script(np.greater_equal, left, right, winners[0])
         script(np.greater_equal, upper, lower, winners[1])
     script.free(wide)
@@ -105,7 +113,7 @@ def unpool(
 ) -> None:
     """Write the calls that send gradients ``pooled`` to the winners within tiles."""
     left, right = tiles[:, 0::2], tiles[:, 1::2]
-    wide = script.new(left.shape)
+    wide = new_tiles(script, left.shape)
     upper, lower = wide[0::2], wide[1::2]
     script(np.copyto, upper, winners[1])  # numbers: a product with bools would be converted
     script(np.multiply, pooled, upper, upper)
