@@ -53,6 +53,7 @@ def write_gelu(s: Slice, x: Array, y: Array, slope: Array | None) -> None:
     number = np.float32
     a, t, q, e = (s.like(x) for _ in range(4))
     s(np.absolute, x, a)
+    s(minimum, a, number(1e4), a)  # exp(-a^2 / 2) is 0 long before, and a^2 is finite
     s(np.multiply, a, number(P), t)
     s(np.add, t, number(1), t)
     s(np.reciprocal, t, t)
@@ -60,8 +61,7 @@ def write_gelu(s: Slice, x: Array, y: Array, slope: Array | None) -> None:
     for coefficient in H[1:]:
         s(np.add, q, number(coefficient), q)
         s(np.multiply, q, t, q)
-    s(minimum, a, number(1e4), e)  # exp(-a^2 / 2) is 0 long before, and a^2 is finite
-    s(np.multiply, e, e, e)
+    s(np.multiply, a, a, e)
     s(np.multiply, e, number(-0.5), e)
     s(np.exp, e, e)
     s(np.multiply, q, e, q)
