@@ -323,7 +323,7 @@ def test_plans_of_a_model_share_their_memory(name):
     model, (x, y) = make().build(shape), batch(shape, 64)
     for use in uses(model, mc.Adam(), x, y):
         use()
-    copies = sum(array.nbytes for plan in kept(model) for array in plan.others)
+    copies = sum(array.nbytes for plan in kept(model) for array in plan.grads[1:])
     together, alone = sum(held(model).values()) - copies, [plan.nbytes for plan in kept(model)]
     assert len(alone) == 4 and together < 1.3 * max(alone) + (1 << 20)
     assert together < 0.7 * sum(alone)

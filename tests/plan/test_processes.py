@@ -117,9 +117,8 @@ def test_every_optimizer_comes_to_the_same(kind):
     each_way(lambda: train(model_of(), 4, KINDS[kind](0.01)))
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_of_all_kinds_give_the_same(name, algorithm):
+def test_networks_of_all_kinds_give_the_same(name):
     make, shape = NETWORKS[name]
 
     def work():
@@ -129,11 +128,11 @@ def test_networks_of_all_kinds_give_the_same(name, algorithm):
             found |= {f"{k} {step}": v.tobytes() for k, v in by_plan(model, x, dy).items()}
         return found | {"infer": plan.infer(model, x).tobytes()}
 
-    with mc.conv_algorithm(algorithm):
+    with mc.conv_algorithm("winograd"):  # wherever it can be
         each_way(work)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_networks_give_the_same(seed):
     composer = Composer(1000 + seed)
     layers, shape = composer.network()
