@@ -97,7 +97,9 @@ def mapped(size: int) -> mmap:
     try:
         return mmap(-1, size)
     except OSError as error:
-        raise MemoryError(f"unable to map {size:,} bytes of shared memory: {error}") from None
+        raise MemoryError(
+            f"Unable to allocate {size / 2**20:,.1f} MiB of shared memory: {error.strerror or error}"
+        ) from None
 
 
 class Bells:

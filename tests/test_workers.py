@@ -84,7 +84,7 @@ def test_memory_that_cannot_be_mapped_is_a_memory_error(monkeypatch):
         raise OSError("no")
 
     monkeypatch.setattr(workers, "mmap", refuse)
-    with pytest.raises(MemoryError, match=r"1,048,576 bytes of shared memory: no"):
+    with pytest.raises(MemoryError, match=r"1.0 MiB of shared memory: no"):
         SharedMemory()
 
 

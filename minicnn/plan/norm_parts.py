@@ -8,8 +8,9 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.geometry import chunks
+from ..kernels.cpu.memory import Memory
 from ..kernels.cpu.rows import in_rows, zero_row
-from ..kernels.cpu.script import Memory, maximum
+from ..kernels.cpu.script import maximum
 from ..layers import BatchNorm, MaxPool2D, ReLU
 from .convolution import halves
 from .join import Join

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.script import Memory, address
+from ..kernels.cpu.memory import Memory, address
 from ..kernels.cpu.team import Stage, Team
 from ..layers import Layer, Sequential
 from ..layers.base import naming
@@ -55,7 +55,7 @@ class Plan:
         for lender in lenders:
             for mine, theirs in zip(self.memories, lender.memories, strict=False):
                 if type(mine.room) is type(theirs.room):
-                    borrow(mine, theirs)
+                    mine.borrow(theirs)
         with naming(model.first_leaf(), self.pictures):
             lasting = partial(self.team.memory.lasting, dtype=model.dtype)
             self.y = lasting((N, *model.output_shape))
@@ -80,7 +80,7 @@ class Plan:
                 for s in self.slices:
                     del s.team
         for memory in self.memories:
-            give_back(memory)
+            memory.give_back()
         lent = {place for lender in lenders for place in lender.buffers}
         self.own = sum(size for place, size in self.buffers.items() if place not in lent)
 
@@ -176,20 +176,6 @@ class Plan:
     def nbytes(self) -> int:
         """The memory of all buffers."""
         return sum(self.buffers.values())
-
-
-def borrow(mine: Memory, theirs: Memory) -> None:
-    """Let a memory that is still empty also give out another's blocks."""
-    for place, block in theirs.blocks.items():
-        if place not in mine.blocks:
-            mine.blocks[place] = block
-            mine.free_blocks.append(block)
-
-
-def give_back(memory: Memory) -> None:
-    """Let go of the borrowed blocks that weren't given out."""
-    memory.blocks = {k: block for k, block in memory.blocks.items() if k in memory.holders}
-    memory.free_blocks = []
 
 
 def name_culprit(first: Layer, pictures: Array, error: MemoryError) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Shape, array_module
-from ..kernels.cpu.script import Memory, Room, place_of
+from ..kernels.cpu.memory import Memory, Room, address
 from ..kernels.cpu.team import Team
 from ..layers import Sequential
 from ..losses import CrossEntropy
@@ -104,7 +104,7 @@ class Ledger(Memory):
     def new(self, shape: Shape, dtype: Any) -> np.ndarray:
         """Do it, and note it."""
         array = super().new(shape, dtype)
-        self.taken[place_of(self.block_of(array))] = self.s.label, array.nbytes  # type: ignore[arg-type]
+        self.taken[address(array)] = self.s.label, array.nbytes
         return array
 
 
@@ -140,7 +140,7 @@ def held_by_plan(model: Sequential, x: Array) -> Counter[Key]:
     ys, _ = walk(model.layers, inputs, team, need_dx=False)
     for s, y in zip(slices, ys, strict=True):
         s.free(y)
-        taken = [note for place, note in s.memory.taken.items() if s.memory.holders[place]]
+        taken = [note for place, note in s.memory.taken.items() if place in s.memory.holders]
         for label, nbytes in [*taken, *s.left.items()]:
             held[read(label)[1][-1:] if label else COPIES] += nbytes
         del s.team, s.memory.s  # circles would outlive this

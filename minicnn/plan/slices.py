@@ -35,7 +35,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.script import Room, Script
+from ..kernels.cpu.memory import Room
+from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Jobs, Team
 from ..layers import Layer
 from ..params import Views

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 
@@ -11,7 +12,8 @@ import threadpoolctl
 
 from minicnn import parallel
 from minicnn.kernels.cpu import team as team_module
-from minicnn.kernels.cpu.script import ALIGNMENT, Memory, Script, address, aligned, maximum
+from minicnn.kernels.cpu.memory import ALIGNMENT, REST, Memory, address, aligned
+from minicnn.kernels.cpu.script import Script, maximum
 from minicnn.kernels.cpu.team import LEAST, Team
 
 # Memory.
@@ -42,14 +44,62 @@ def test_memory_new_arrays_are_disjoint_while_they_are_held():
     assert [set(array.tolist()) for array in arrays] == [{0}, {1}, {2}, {3}, {4}]
 
 
-def test_memory_free_blocks_are_given_out_again_the_smallest_that_fits():
+def test_memory_gaps_are_given_out_again_the_smallest_that_fits():
     memory = Memory()
     small, middle, large = (memory.new((n,), "uint8") for n in (10, 100, 1000))
     memory.free(large, small, middle)
-    assert np.shares_memory(memory.new((50,), "uint8"), middle)
-    assert np.shares_memory(memory.new((50,), "uint8"), large)
-    assert not np.shares_memory(memory.new((50,), "uint8"), small)
-    assert memory.nbytes == 10 + 100 + 1000 + 50
+    assert np.shares_memory(memory.new((100,), "uint8"), middle)
+    assert np.shares_memory(memory.new((100,), "uint8"), large)
+    assert np.shares_memory(memory.new((50,), "uint8"), small)
+    assert memory.nbytes == 64 + 128 + 1024, "whole lines"
+
+
+def test_memory_block_is_cut_up_and_becomes_whole_again():
+    """In whatever order its pieces are freed."""
+    for order in itertools.permutations(range(3)):
+        memory = Memory()
+        whole = memory.new((10 * REST,), "uint8")
+        memory.free(whole)
+        pieces = [memory.new((n * REST,), "uint8") for n in (3, 2, 4)]
+        assert all(np.shares_memory(piece, whole) for piece in pieces)
+        for k, piece in enumerate(pieces):
+            piece.fill(k)
+        assert [set(piece.tolist()) for piece in pieces] == [{0}, {1}, {2}]
+        for k in order:
+            memory.free(pieces[k])
+        assert np.shares_memory(memory.new((10 * REST,), "uint8"), whole)
+        assert memory.nbytes == 10 * REST
+
+
+def test_memory_is_not_cut_for_a_small_rest():
+    memory = Memory()
+    whole = memory.new((2 * REST,), "uint8")
+    memory.free(whole)
+    part = memory.new((REST + 1,), "uint8")
+    assert np.shares_memory(part, whole)
+    assert not np.shares_memory(memory.new((1,), "uint8"), whole)
+
+
+def test_memory_blocks_side_by_side_stay_two():
+    """An array doesn't go from one block into another, however they lie."""
+    raw = aligned(4 * ALIGNMENT)
+    halves = iter([raw[: 2 * ALIGNMENT], raw[2 * ALIGNMENT :], aligned(4 * ALIGNMENT)])
+    memory = Memory(lambda size: next(halves))
+    memory.free(*[memory.new((2 * ALIGNMENT,), "uint8") for _ in range(2)])
+    assert not np.shares_memory(memory.new((4 * ALIGNMENT,), "uint8"), raw)
+
+
+def test_memory_borrowed_and_given_back():
+    lender, memory = Memory(), Memory()
+    lent = [lender.new((n * ALIGNMENT,), "uint8") for n in (1, 3)]
+    memory.borrow(lender)
+    array = memory.new((2 * ALIGNMENT,), "uint8")
+    assert np.shares_memory(array, lent[1]) and memory.nbytes == 4 * ALIGNMENT
+    memory.give_back()
+    assert memory.nbytes == 3 * ALIGNMENT
+    assert not np.shares_memory(memory.new((ALIGNMENT,), "uint8"), lent[1]), "no more of it"
+    memory.free(array)
+    assert lender.nbytes == 4 * ALIGNMENT
 
 
 def test_memory_block_is_used_again_in_another_shape_and_dtype():
@@ -66,7 +116,7 @@ def test_memory_free_twice_is_an_error():
     memory = Memory()
     array = memory.new((3,), "float32")
     memory.free(array)
-    with pytest.raises(RuntimeError, match="freed an array twice"):
+    with pytest.raises(RuntimeError, match="nobody holds"):
         memory.free(array)
 
 
@@ -263,7 +313,7 @@ def test_team_scripts_are_of_the_kind_asked_for_with_memory_of_their_own():
     assert {s.dtype for s in team.scripts} == {np.dtype("float64")}
     arrays = [s.new((4,)) for s in team.scripts]
     assert not any(np.shares_memory(a, b) for a in arrays for b in arrays if a is not b)
-    assert team.nbytes == 3 * 4 * 8
+    assert team.nbytes == 3 * 64
 
 
 def test_team_stages_meet_in_order():
@@ -332,7 +382,7 @@ def test_team_prepares_anew_in_another_stage():
         array = team.prepare("w", (5,), lambda job, array: job(np.copyto, array, w))
         team.scripts[0](lambda array=array: seen.append(array.sum()))
         team.meet((np.add, (w, 1, w)))
-    assert team.nbytes == 20
+    assert team.nbytes == 64
     team.run(team.stages)
     assert seen == [5, 10]
 

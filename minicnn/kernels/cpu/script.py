@@ -17,89 +17,14 @@ peak of memory is what a careful programmer would need who knew the whole progra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from ...backend import Shape
-
-ALIGNMENT = 64  # bytes, a cache line and a wide vector register
+from .memory import Memory, Room
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-Room = Callable[[int], np.ndarray]
-
-
-class Memory:
-    """Blocks of memory that are handed from one use to the next.
-
-    Every array that `new` returns has one holder.  `hold` adds one, `free` takes one away, and
-    what nobody holds is given out again.  Views count as the array that they look at.
-
-    room: where it is from, such as `aligned`: a function from a number of bytes to so many.
-    """
-
-    def __init__(self, room: Room | None = None) -> None:
-        self.room = room or aligned
-        self.holders: dict[int, int] = {}  # by the address of the block
-        self.blocks: dict[int, np.ndarray] = {}
-        self.free_blocks: list[np.ndarray] = []
-
-    def new(self, shape: Shape, dtype: Any) -> np.ndarray:
-        """Return an array of undefined contents: the smallest free block, or a new one."""
-        size = prod(shape) * np.dtype(dtype).itemsize
-        fitting = [block for block in self.free_blocks if block.nbytes >= size]
-        if fitting:
-            block = min(fitting, key=lambda block: block.nbytes)
-            self.free_blocks = [other for other in self.free_blocks if other is not block]
-        else:
-            block = self.room(size)
-            self.blocks[place_of(block)] = block
-        self.holders[place_of(block)] = 1
-        return block[:size].view(dtype).reshape(shape)
-
-    def lasting(self, shape: Shape, dtype: Any) -> np.ndarray:
-        """Return an array that is never handed on: for what one slice writes and others read."""
-        size = prod(shape) * np.dtype(dtype).itemsize
-        return self.room(size)[:size].view(dtype).reshape(shape)
-
-    def hold(self, array: np.ndarray) -> np.ndarray:
-        """Count one more who needs the array; return it."""
-        block = self.block_of(array)
-        if block is not None:
-            self.holders[place_of(block)] += 1
-        return array
-
-    def free(self, *arrays: np.ndarray | None) -> None:
-        """Count one less who needs each array; None and memory from elsewhere don't matter."""
-        for array in arrays:
-            block = None if array is None else self.block_of(array)
-            if block is None:
-                continue
-            place = place_of(block)
-            self.holders[place] -= 1
-            if self.holders[place] == 0:
-                self.free_blocks.append(block)
-            elif self.holders[place] < 0:
-                raise RuntimeError("a planner freed an array twice")
-
-    def alone(self, array: np.ndarray) -> bool:
-        """Whether the array has one holder, who may then overwrite it."""
-        block = self.block_of(array)
-        return block is not None and self.holders[place_of(block)] == 1
-
-    def block_of(self, array: np.ndarray) -> np.ndarray | None:
-        """Return the block that an array lies in; None if it isn't from here."""
-        first, owner = array, array.base
-        while owner is not None:  # at last there may be a mapping, which is no array
-            first = owner if isinstance(owner, np.ndarray) else first
-            owner = getattr(owner, "base", None)
-        return self.blocks.get(address(first))
-
-    @property
-    def nbytes(self) -> int:
-        """All memory that was taken."""
-        return sum(block.nbytes for block in self.blocks.values())
 
 
 class Script:
@@ -181,20 +106,3 @@ def play(calls: Sequence[Call]) -> None:
 def maximum(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Do ``np.maximum``, which wants its ``out`` by name."""
     np.maximum(a, b, out=out)
-
-
-def aligned(size: int) -> np.ndarray:
-    """Return ``size`` bytes, beginning at a multiple of `ALIGNMENT`."""
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -address(raw) % ALIGNMENT
-    return raw[start : start + size]
-
-
-def place_of(block: np.ndarray) -> int:
-    """Return the number by which a block is known: where what it was cut from begins."""
-    return address(block.base if isinstance(block.base, np.ndarray) else block)
-
-
-def address(array: np.ndarray) -> int:
-    """Return where an array begins in memory."""
-    return int(array.__array_interface__["data"][0])

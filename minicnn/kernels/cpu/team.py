@@ -21,7 +21,8 @@ import numpy as np
 from ...backend import Shape
 from ...parallel import blas_can_be_limited, run, single_blas, thread_count
 from ...workers import Crew, SharedMemory
-from .script import Call, Memory, Script, aligned, play
+from .memory import Memory
+from .script import Call, Script, play
 
 Explain: TypeAlias = Callable[[MemoryError], None]
 
@@ -121,7 +122,7 @@ class Team:
         bounds = [N * k // slices for k in range(slices + 1)]
         self.N = N
         self.parts = [slice(a, b) for a, b in pairwise(bounds)]
-        self.room = SharedMemory() if processes and slices > 1 else aligned
+        self.room = SharedMemory() if processes and slices > 1 else None
         self.scripts = [kind(dtype, self.room) for _ in self.parts]
         self.dtype = np.dtype(dtype)
         self.memory = Memory(self.room)

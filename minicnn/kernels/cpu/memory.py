@@ -1,0 +1,150 @@
+"""Memory: blocks that are cut into pieces, and handed from one use to the next."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...backend import Shape
+
+ALIGNMENT = 64  # bytes, a cache line and a wide vector register
+
+REST = (
+    1 << 20
+)  # bytes that are worth cutting off: the buffers of chunks, which are smaller, stay at
+# the same few places in the cache
+
+Room = Callable[[int], np.ndarray]
+
+
+class Memory:
+    """Blocks of memory, of which arrays get pieces.
+
+    Every array that `new` returns has one holder.  `hold` adds one, `free` takes one away, and
+    what nobody holds is given out again.  Views count as the array that they look at.
+
+    room: where blocks are from, such as `aligned`: a function from a number of bytes to so many.
+    """
+
+    def __init__(self, room: Room | None = None) -> None:
+        self.room = room or aligned
+        self.blocks: dict[int, np.ndarray] = {}  # by address
+        self.used: set[int] = set()  # blocks of which a piece was given out
+        self.gaps: dict[int, int] = {}  # what nobody holds, from where to where
+        self.pieces: dict[int, int] = {}  # what somebody holds
+        self.holders: dict[int, int] = {}  # by where the piece begins
+        self.places: list[int] = []  # where blocks begin, and where pieces do, in order
+        self.starts: list[int] = []
+
+    def new(self, shape: Shape, dtype: Any) -> np.ndarray:
+        """Return an array of undefined contents: a piece of the smallest gap, or a new block."""
+        bytes_wanted = prod(shape) * np.dtype(dtype).itemsize
+        size = max(1, -(-bytes_wanted // ALIGNMENT)) * ALIGNMENT
+        fitting = [(end - start, start) for start, end in self.gaps.items() if end - start >= size]
+        start = min(fitting)[1] if fitting else self.add(self.room(size))
+        end = self.gaps.pop(start)
+        if end - start >= size + REST:
+            self.gaps[start + size], end = end, start + size
+        self.pieces[start], self.holders[start] = end, 1
+        insort(self.starts, start)
+        place = self.places[bisect_right(self.places, start) - 1]
+        self.used.add(place)
+        whole = self.blocks[place][start - place :]
+        return whole[:bytes_wanted].view(dtype).reshape(shape)
+
+    def add(self, block: np.ndarray) -> int:
+        """Take a block to give out; return where it begins."""
+        place = address(block)
+        self.blocks[place] = block
+        self.gaps[place] = place + block.nbytes
+        insort(self.places, place)
+        return place
+
+    def lasting(self, shape: Shape, dtype: Any) -> np.ndarray:
+        """Return an array that is never handed on: for what one slice writes and others read."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        return self.room(size)[:size].view(dtype).reshape(shape)
+
+    def hold(self, array: np.ndarray) -> np.ndarray:
+        """Count one more who needs the array; return it."""
+        start = self.start_of(array, held=True)
+        if start is not None:
+            self.holders[start] += 1
+        return array
+
+    def free(self, *arrays: np.ndarray | None) -> None:
+        """Count one less who needs each array; None and memory from elsewhere don't matter."""
+        for array in arrays:
+            start = None if array is None else self.start_of(array, held=True)
+            if start is not None:
+                self.holders[start] -= 1
+                if self.holders[start] == 0:
+                    self.release(start)
+
+    def release(self, start: int) -> None:
+        """Make a gap of a piece, one with the gaps beside it, but not beyond its block."""
+        del self.holders[start]
+        self.starts.remove(start)
+        end = self.pieces.pop(start)
+        if end in self.gaps and end not in self.blocks:
+            end = self.gaps.pop(end)
+        if start not in self.blocks:
+            start = next((first for first, last in self.gaps.items() if last == start), start)
+        self.gaps[start] = end
+
+    def alone(self, array: np.ndarray) -> bool:
+        """Whether the array has one holder, who may then overwrite it."""
+        start = self.start_of(array)
+        return start is not None and self.holders[start] == 1
+
+    def start_of(self, array: np.ndarray, held: bool = False) -> int | None:
+        """Return where the piece begins that an array lies in; None if it isn't from here.
+
+        held: whether somebody must hold it, if it is from here.
+        """
+        place = address(array)
+        start = last_of(self.starts, place)
+        if start is not None and place < self.pieces[start]:
+            return start
+        block = last_of(self.places, place)
+        if held and block is not None and place < block + self.blocks[block].nbytes:
+            raise RuntimeError("a planner freed an array that nobody holds, or wants to hold it")
+        return None
+
+    def borrow(self, lender: Memory) -> None:
+        """Give out another's blocks, too; see `give_back`."""
+        for place, block in lender.blocks.items():
+            if place not in self.blocks:
+                self.add(block)
+
+    def give_back(self) -> None:
+        """Let go of the borrowed blocks of which nothing was given out; give out no more."""
+        self.blocks = {place: self.blocks[place] for place in self.places if place in self.used}
+        self.places, self.gaps = list(self.blocks), {}
+
+    @property
+    def nbytes(self) -> int:
+        """All memory that was taken."""
+        return sum(block.nbytes for block in self.blocks.values())
+
+
+def last_of(places: list[int], place: int) -> int | None:
+    """Return the last of some sorted places that isn't beyond one; None if all are."""
+    number = bisect_right(places, place)
+    return places[number - 1] if number else None
+
+
+def aligned(size: int) -> np.ndarray:
+    """Return ``size`` bytes, beginning at a multiple of `ALIGNMENT`."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -address(raw) % ALIGNMENT
+    return raw[start : start + size]
+
+
+def address(array: np.ndarray) -> int:
+    """Return where an array begins in memory."""
+    return int(array.__array_interface__["data"][0])
