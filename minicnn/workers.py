@@ -97,8 +97,9 @@ def mapped(size: int) -> mmap:
     try:
         return mmap(-1, size)
     except OSError as error:
+        why = error.strerror or error
         raise MemoryError(
-            f"Unable to allocate {size / 2**20:,.1f} MiB of shared memory: {error.strerror or error}"
+            f"Unable to allocate {size / 2**20:,.1f} MiB of shared memory: {why}"
         ) from None
 
 

@@ -450,11 +450,20 @@ def test_interruption_while_waiting_waits_on(times, error):
 
 @contextmanager
 def alarms():
-    """Let SIGALRM raise KeyboardInterrupt; give a function that sets it off in so many seconds."""
+    """Let SIGALRM raise KeyboardInterrupt; give a function that sets it off in so many seconds.
+
+    Then it goes off every 50 ms, until that is called with 0: one that another thread of the
+    process was given may go unnoticed.  In garbage collection it would come to nothing, too:
+    Hypothesis has a function called there, in which errors are ignored.
+    """
+    gc.collect()
+    gc.disable()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
         signal.signal(signal.SIGALRM, before)
 
 
@@ -476,6 +485,7 @@ def test_interruption_at_any_moment_leaves_no_job_at_work():
                 alarm(rng.uniform(1e-6, 4e-4))
                 while True:
                     run([job] * 4)
+            alarm(0)
             count = len(begun)
             assert len(ended) == count
             time.sleep(1e-4)
@@ -494,6 +504,7 @@ def test_interruption_at_any_moment_leaves_blas_as_it_was(two_blas_threads):
                 while True:
                     with single_blas():
                         pass
+            alarm(0)
             with single_blas():
                 assert blas_threads() == {1}
             assert blas_threads() == {2}

@@ -13,10 +13,7 @@ from ...backend import Shape
 
 ALIGNMENT = 64  # bytes, a cache line and a wide vector register
 
-REST = (
-    1 << 20
-)  # bytes that are worth cutting off: the buffers of chunks, which are smaller, stay at
-# the same few places in the cache
+REST = 1 << 20  # bytes that are worth cutting off.  Chunks' buffers are smaller: they stay in place
 
 Room = Callable[[int], np.ndarray]
 
