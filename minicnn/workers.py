@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 VARIABLE = "MINICNN_PROCESSES"
 ARENA = 1 << 20  # bytes that are mapped at once for small arrays
 LINE = 64  # bytes of a cache line: arrays begin with one
+MOST = 16  # crews at a time: of many models in one program, the later ones do without
 READY = 10.0  # seconds in which a new worker must say that it's there
 PATIENT = 5e-4  # seconds to look out for a message before going to sleep: who sleeps wakes late
 _asked: ContextVar[bool | None] = ContextVar("minicnn_processes", default=None)
@@ -132,12 +133,16 @@ class Crew:
     do(k, command): what worker k does when it is told a command, which is pickled.  It sees all
     that there is now, and of what comes later what lies in shared memory.
 
-    Raises OSError where there can be no processes.
+    Raises OSError where there can be no processes, or are enough.
     """
+
+    close: weakref.finalize[..., Any]
 
     def __init__(self, count: int, do: Callable[[int, Any], None]) -> None:
         from multiprocessing.connection import Pipe  # not at import time: it takes milliseconds
 
+        if sum(crew.close.alive for crew in list(crews)) >= MOST:
+            raise OSError(f"there are {MOST} crews of worker processes already")
         self.lines: list[Connection] = []
         self.bells = Bells(count + 1)
         pids: list[int] = []
@@ -224,8 +229,10 @@ def serve(line: Connection, bells: Bells, number: int, do: Callable[[int, Any], 
     try:
         gc.disable()  # what the parent has left behind isn't this process' to finish
         sys.settrace(None)  # a debugger's prompt, too, is the parent's
-        os.closerange(3, line.fileno())  # other workers' lines, which would never end
-        os.closerange(line.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        for opened in map(int, os.listdir("/proc/self/fd")):
+            if opened > 2 and opened != line.fileno():
+                with suppress(OSError):  # the listing's own, which is closed already
+                    os.close(opened)  # among them other workers' lines, which would never end
         np.matmul(np.ones((64, 64)), np.ones((64, 64)))
         line.send_bytes(b"ready")
         with warnings.catch_warnings(record=True) as caught:

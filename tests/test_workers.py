@@ -184,6 +184,16 @@ def test_crew_does_what_it_is_told(note, count):
     crew.close()
 
 
+def test_crews_are_limited(monkeypatch):
+    """And one that was dismissed doesn't count, though somebody may still know it."""
+    monkeypatch.setattr(workers, "MOST", sum(c.close.alive for c in list(workers.crews)) + 1)
+    first = Crew(1, lambda number, command: None)
+    with pytest.raises(OSError, match="crews of worker processes already"):
+        Crew(1, lambda number, command: None)
+    first.close()
+    Crew(1, lambda number, command: None).close()
+
+
 def test_crew_is_at_work_at_once(note):
     """Each waits for all the others to have begun."""
 
