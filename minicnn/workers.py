@@ -66,7 +66,8 @@ def processes_allowed() -> bool:
 def processes(allowed: bool) -> Iterator[None]:
     """Let slices run in processes within the block, or don't: ``with mc.processes(False): ...``.
 
-    The results are the same to the last bit.  It holds for the calling thread.
+    The results are the same to the last bit.  It holds for the calling thread.  Raises ValueError
+    for anything but True and False.
     """
     if not isinstance(allowed, bool):
         raise ValueError(f"processes {allowed!r}: expected True or False")

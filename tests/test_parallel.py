@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import run_helpers as runs
 import threadpoolctl
+from worker_helpers import at_once
 
 from minicnn import parallel
 from minicnn.parallel import blas_can_be_limited, cores, run, single_blas, thread_count, threads
@@ -44,26 +45,6 @@ def new_pool(monkeypatch):
     idle = []
     monkeypatch.setattr(parallel, "_idle", idle)
     return idle
-
-
-def at_once(*works):
-    """Run functions each in a thread of its own, and raise the first error."""
-    errors = []
-
-    def guarded(work):
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    started = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join(60)
-        assert not thread.is_alive(), "hangs"
-    if errors:
-        raise errors[0]
 
 
 # Cores.

@@ -1,10 +1,11 @@
-"""Processes, looked at from outside: which there are, and whether they end."""
+"""Threads that a test starts, and processes: which there are, and whether they end."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,3 +64,23 @@ def alarm(seconds: float, every: float = 0) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def at_once(*works: Callable[[], object]) -> None:
+    """Run functions each in a thread of its own, and raise the first error."""
+    errors = []
+
+    def guarded(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    started = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join(60)
+        assert not thread.is_alive(), "hangs"
+    if errors:
+        raise errors[0]

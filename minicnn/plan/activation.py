@@ -5,7 +5,8 @@ What the backward pass needs is taken from y, which the next layer keeps anyway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import log
 from typing import Any
 
@@ -105,32 +106,35 @@ def write_sigmoid(s: Slice, x: Array, y: Array) -> None:
 @slicewise(Sigmoid)
 def plan_sigmoid(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     """Y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
-    y = s.reuse(x)
-    for x_piece, y_piece in pieces(x, y):
-        write_sigmoid(s, x_piece, y_piece)
-    if s.training:
-        s.hold(y)
 
-    def backward(dy: Array) -> Any:
-        dx = s.reuse(dy)
-        for d, y_piece, out in pieces(dy, y, dx):
-            room = s.like(d)
-            s(np.subtract, s.dtype.type(1), y_piece, room)
-            s(np.multiply, room, y_piece, room)
-            s(np.multiply, d, room, out)
-            s.free(room)
-        s.free(y)
-        return dx
+    def write_slope(y: Array, room: Array) -> None:
+        s(np.subtract, s.dtype.type(1), y, room)
+        s(np.multiply, room, y, room)
 
-    return y, backward
+    return with_slope_of_y(x, s, partial(write_sigmoid, s), write_slope)
 
 
 @slicewise(Tanh)
 def plan_tanh(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
     """Y = tanh(x); dx = dy (1 - y^2)."""
+
+    def write_slope(y: Array, room: Array) -> None:
+        s(np.multiply, y, y, room)
+        s(np.subtract, s.dtype.type(1), room, room)
+
+    return with_slope_of_y(x, s, partial(s, np.tanh), write_slope)
+
+
+def with_slope_of_y(
+    x: Array,
+    s: Slice,
+    write: Callable[[Array, Array], None],
+    write_slope: Callable[[Array, Array], None],
+) -> Planned:
+    """Plan an activation whose slope is a function of y, from what writes y and the slope."""
     y = s.reuse(x)
     for x_piece, y_piece in pieces(x, y):
-        s(np.tanh, x_piece, y_piece)
+        write(x_piece, y_piece)
     if s.training:
         s.hold(y)
 
@@ -138,8 +142,7 @@ def plan_tanh(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
         dx = s.reuse(dy)
         for d, y_piece, out in pieces(dy, y, dx):
             room = s.like(d)
-            s(np.multiply, y_piece, y_piece, room)
-            s(np.subtract, s.dtype.type(1), room, room)
+            write_slope(y_piece, room)
             s(np.multiply, d, room, out)
             s.free(room)
         s.free(y)

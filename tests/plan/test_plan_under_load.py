@@ -7,6 +7,7 @@ import os
 import threading
 
 import numpy as np
+from worker_helpers import at_once
 
 import minicnn as mc
 from minicnn import plan
@@ -27,26 +28,6 @@ from .nets import (
 from .test_plan import NETS, kept, labels_of, model_of, needs_slices
 
 # Threads of the user's.
-
-
-def at_once(*works):
-    """Run functions in threads of their own; raise what they raise."""
-    errors = []
-
-    def guarded(work):
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    started = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join(120)
-        assert not thread.is_alive()
-    for error in errors:
-        raise error
 
 
 def trained(model, steps=8, n=40):
