@@ -9,7 +9,7 @@ Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept
 `convolution` and `norm`.  The calls themselves are written by ``kernels/cpu``.
 """
 
-from . import activation, convolution, estimate, gelu, norm, pooling, profile, simple
+from . import activation, convolution, estimate, gelu, norm, pooling, profile, simple, whole
 from .kept import forget, infer, layers_of, step, tidy
 from .plan import Plan
 
@@ -28,4 +28,5 @@ __all__ = [
     "simple",
     "step",
     "tidy",
+    "whole",
 ]

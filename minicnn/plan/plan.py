@@ -18,7 +18,7 @@ from ..layers.base import naming
 from ..params import Parameters
 from ..workers import SharedMemory, processes_allowed
 from .copies import Copies
-from .slices import PLANNERS, Slice
+from .slices import Slice
 from .walk import walk
 
 HEAVY = 16 << 20  # bytes of parameters that are too many to have once more for each process
@@ -214,5 +214,5 @@ def fingerprint(layers: Sequence[Layer]) -> list[tuple[Attributes, int, Getter, 
 
 def known(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers that planners know."""
-    kinds = {Sequential, *(kind for kinds in PLANNERS for kind in kinds)}
+    kinds = {Sequential, *(kind for kinds in Slice.planners for kind in kinds)}
     return [layer for layer in layers if type(layer) in kinds]

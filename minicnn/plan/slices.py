@@ -30,7 +30,7 @@ cache.  A planner that writes dx in chunks asks for that by `expected`, and does
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -53,8 +53,11 @@ class Slice(Script):
     """The script of one slice of the batch, for planners.
 
     training: whether there will be a backward.  part: which pictures of the batch it has.
+    planners: who may write in it, by run of layer classes, the first first; under () are those for
+    any layer.
     """
 
+    planners: ClassVar[Planners] = {}
     training: bool
     part: slice
     team: Team
@@ -95,25 +98,30 @@ TeamPlanner: TypeAlias = Callable[
     [Run, list[Array], Team, bool], tuple[list[Array], Backwards] | None
 ]
 
-PLANNERS: dict[tuple[type, ...], list[TeamPlanner]] = {}
-"""By run of layer classes: those who may know how to plan it, the first first."""
+Planners: TypeAlias = dict[tuple[type, ...], list[TeamPlanner]]
 
 
-def teamwise(*kinds: type) -> Callable[[TeamPlanner], TeamPlanner]:
-    """Register a planner for a run of layers that gets all slices at once, xs and team."""
+def teamwise(
+    *kinds: type, scripts: Sequence[Any] = (Slice,)
+) -> Callable[[TeamPlanner], TeamPlanner]:
+    """Register a planner for a run of layers that gets all slices at once, xs and team.
+
+    scripts: the classes that it knows to write in.
+    """
 
     def register(planner: TeamPlanner) -> TeamPlanner:
-        PLANNERS.setdefault(kinds, []).append(planner)
+        for script in scripts:
+            script.planners.setdefault(kinds, []).append(planner)
         return planner
 
     return register
 
 
-def slicewise(*kinds: type) -> Callable[[Planner], Planner]:
+def slicewise(*kinds: type, scripts: Sequence[Any] = (Slice,)) -> Callable[[Planner], Planner]:
     """Register a planner for a run of layers that looks at one slice of the batch at a time."""
 
     def register(planner: Planner) -> Planner:
-        PLANNERS.setdefault(kinds, []).append(each_slice(planner))
+        teamwise(*kinds, scripts=scripts)(each_slice(planner))
         return planner
 
     return register

@@ -16,8 +16,7 @@ from ..kernels.cpu.team import Team
 from ..layers import Concat, Layer, ReLU, Residual, Sequential
 from ..layers.base import naming
 from .join import Join
-from .slices import PLANNERS, Backwards, Run, Slice, TeamPlanner, teamwise
-from .whole import plan_whole
+from .slices import Backwards, Planners, Run, Slice, TeamPlanner, teamwise
 
 LONGEST = 5  # layers in a run
 
@@ -51,7 +50,7 @@ def plan_next(
     """Let the first planner that can plan the first layers; return which, and what it planned."""
     slices: list[Any] = team.scripts
     asked = [s.arrival for s in slices]
-    for planner, run in candidates(layers):
+    for planner, run in candidates(layers, slices[0].planners):
         label(team, run, "forward")
         with naming(run[0], whole_batch(team, xs)):
             planned = planner(run, xs, team, need_dx)
@@ -60,7 +59,7 @@ def plan_next(
                 if s.arrival is arrival:
                     s.arrival = None  # the run doesn't know of it, and has perhaps changed x
             return run, *planned
-    raise AssertionError("plan_whole plans everything")
+    raise AssertionError("the planners for any layer plan everything")
 
 
 def has_parameters(run: Run) -> bool:
@@ -89,7 +88,7 @@ def replaced(layer: Layer) -> bool:
     return not {"forward", "backward", "backward_params", "infer"}.isdisjoint(vars(layer))
 
 
-def candidates(layers: Sequence[Layer]) -> list[tuple[TeamPlanner, Run]]:
+def candidates(layers: Sequence[Layer], planners: Planners) -> list[tuple[TeamPlanner, Run]]:
     """Return who may plan the first layers: those for the longest run first.
 
     A class has its own planner or none: what a subclass does differently isn't known here.  Nor is
@@ -100,8 +99,8 @@ def candidates(layers: Sequence[Layer]) -> list[tuple[TeamPlanner, Run]]:
         run = layers[:length]
         if not any(map(replaced, run)):
             kinds = tuple(type(layer) for layer in run)
-            found += [(planner, run) for planner in PLANNERS.get(kinds, [])]
-    return [*found, (plan_whole, layers[:1])]
+            found += [(planner, run) for planner in planners.get(kinds, [])]
+    return [*found, *((planner, layers[:1]) for planner in planners[()])]
 
 
 def label(team: Team, run: Run, way: str) -> None:
@@ -161,7 +160,7 @@ class Sum:
 
     def arrive(self, part: slice, dx: Array) -> None:
         """Add to a part of dx, and do what else is to be done with it."""
-        self.s(np.add, dx, self.others[self.number][part], dx)
+        self.s.add(dx, self.others[self.number][part], dx)
         if self.rest is not None:
             self.rest(part, dx)
         self.done = True
@@ -188,7 +187,7 @@ def add(s: Any, a: Array, b: Array) -> Array:
     """Write a + b, in the place of one of them if nobody else needs it."""
     a, b = (a, b) if s.memory.alone(a) else (b, a)
     total = a if s.memory.alone(a) else s.like(a)
-    s(np.add, a, b, total)
+    s.add(a, b, total)
     s.free(b, None if total is a else a)
     return total
 
@@ -212,7 +211,7 @@ def plan_concat(
         backs.append(back)
         label(team, run, "forward")
         for out, y, s in zip(outs, ys, team.scripts, strict=True):
-            s(np.copyto, y[..., where], out)
+            s.copy(out, y[..., where])
             s.free(out)
 
     def backward(dys: list[Array]) -> list[Any]:
@@ -222,7 +221,7 @@ def plan_concat(
             cuts = []
             for dy, s in zip(dys, team.scripts, strict=True):
                 cuts.append(s.new(dy[..., where].shape))
-                s(np.copyto, cuts[-1], dy[..., where])
+                s.copy(dy[..., where], cuts[-1])
             dxs = back(cuts)
             label(team, run, "backward")
             if need_dx:

@@ -11,9 +11,10 @@ from ..backend import Array, Shape
 from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Team
 from ..layers import Layer
-from .slices import Backwards, Run, Slice
+from .slices import Backwards, Run, Slice, teamwise
 
 
+@teamwise()
 def plan_whole(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards]:

@@ -9,7 +9,7 @@ from minicnn import plan
 from minicnn.layers import LAYERS
 from minicnn.plan.convolution_parts import Parts
 from minicnn.plan.join import Join
-from minicnn.plan.slices import PLANNERS
+from minicnn.plan.slices import Slice
 
 from .nets import PICTURE, N, batch, build, by_plan, compare, each_way, upstream
 
@@ -41,6 +41,7 @@ OTHERS = {  # where one planner declines, and the next is asked
     mc.LeakyReLU: lambda: mc.LeakyReLU(1.5),
     mc.MaxPool2D: lambda: mc.MaxPool2D(3, 2),
 }
+PLANNERS = {run: found for run, found in Slice.planners.items() if run}
 RUNS = sorted({*PLANNERS, *((kind,) for kind in LAYERS.values())}, key=str)
 
 
@@ -107,7 +108,7 @@ def test_run_is_planned_by_its_planners(run, monkeypatch):
         return plan
 
     wrapped = [noting(number, planner) for number, planner in enumerate(PLANNERS[run])]
-    monkeypatch.setitem(PLANNERS, run, wrapped)
+    monkeypatch.setitem(Slice.planners, run, wrapped)
     others = {**KINDS, **OTHERS}
     declined = Parts.of
     monkeypatch.setattr(Parts, "of", lambda run: None if wide_groups(run) else declined(run))

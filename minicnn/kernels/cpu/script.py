@@ -92,6 +92,14 @@ class Script:
             self.constants[use, shape] = array
         return self.constants[use, shape]
 
+    def copy(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Write y = x."""
+        self(np.copyto, y, x)
+
+    def add(self, a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
+        """Write y = a + b."""
+        self(np.add, a, b, y)
+
     def run(self) -> None:
         """Do all that was written down."""
         play(self.calls)
