@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from operator import is_, itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from ..layers.base import naming
 from ..params import Parameters
 from ..workers import SharedMemory, processes_allowed
 from .copies import Copies
+from .fingerprint import Fingerprint, known
 from .slices import Slice
 from .walk import walk
 
@@ -42,7 +42,7 @@ class Plan:
         # The model itself isn't kept: it keeps its plans (weakly), and would never be let go.
         self.params: Parameters = model.params
         self.layers = [layer for layer in model.walk() if layer is not model]
-        self.fields = fingerprint(self.layers)
+        self.fingerprint = Fingerprint(self.layers, Slice.planners)
         self.training = training
         self.pictures = np.broadcast_to(np.zeros((), dtype), (N, *model.input_shape))
         self.team = Team(
@@ -62,7 +62,9 @@ class Plan:
             self.dy = lasting(self.y.shape)
             self.copies = None
             if self.shared:  # a layer without planner runs here, with what it has
-                self.copies = Copies(self.params, known(self.layers), self.team.memory.lasting)
+                self.copies = Copies(
+                    self.params, known(self.layers, Slice.planners), self.team.memory.lasting
+                )
             first = self.params if self.copies is None else self.copies.params
             self.grads = [first.grad]
             for _ in self.slices[1:] if training else ():
@@ -93,7 +95,7 @@ class Plan:
         """Whether processes can share the parameters: they are few, and all in their own place."""
         return self.params.data.nbytes <= HEAVY and all(
             getattr(layer, name) is self.params[f"{layer.path}/{name}"]
-            for layer in known(self.layers)
+            for layer in known(self.layers, Slice.planners)
             for name in layer.declared
         )
 
@@ -154,12 +156,7 @@ class Plan:
 
     def fits(self, model: Sequential) -> bool:
         """Whether the model is still what this was made for."""
-        if self.params is not model.params:
-            return False
-        return all(
-            len(now) == count and all(map(is_, get(now), before))
-            for now, count, get, before in self.fields
-        )
+        return self.params is model.params and self.fingerprint.same()
 
     @property
     def buffers(self) -> dict[int, int]:
@@ -192,27 +189,3 @@ def culprit(error: BaseException) -> Layer | None:
         found = owner if isinstance(owner, Layer) else found
         trace = trace.tb_next
     return found
-
-
-Attributes: TypeAlias = dict[str, Any]
-Getter: TypeAlias = Callable[[Attributes], tuple[Any, ...]]
-
-
-def fingerprint(layers: Sequence[Layer]) -> list[tuple[Attributes, int, Getter, tuple[Any, ...]]]:
-    """Return the attributes of the layers that are known; how many, what gets them, what it got.
-
-    Plans are made of them: of options, arrays, methods that somebody has replaced.
-    """
-    changing = ("cache", "stream")  # from step to step
-    found: list[tuple[Attributes, int, Getter, tuple[Any, ...]]] = []
-    for layer in known(layers):
-        now = vars(layer)
-        get = itemgetter(*(name for name in now if name not in changing))
-        found.append((now, len(now), get, get(now)))
-    return found
-
-
-def known(layers: Sequence[Layer]) -> list[Layer]:
-    """Return the layers that planners know."""
-    kinds = {Sequential, *(kind for kinds in Slice.planners for kind in kinds)}
-    return [layer for layer in layers if type(layer) in kinds]
