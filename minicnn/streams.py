@@ -9,6 +9,7 @@ the order of the pictures.
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,41 @@ class Stream:
     def __repr__(self) -> str:
         return f"Stream(seed={self.seed}, name={self.name!r}, position={self.position})"
 
+    @property
+    def number(self) -> int:
+        """The name as a number of 32 bits."""
+        return zlib.crc32(self.name.encode())
+
     def next(self, xp: Any = np) -> Any:
         """Return the next generator, of NumPy or CuPy, and move on by one."""
-        key = (zlib.crc32(self.name.encode()), self.position)
         self.position += 1
+        key = self.number, self.position - 1
         sequence = np.random.SeedSequence(self.seed, spawn_key=key)
         if xp is np:
             return np.random.default_rng(sequence)
-        return xp.random.default_rng(int(sequence.generate_state(1, np.uint64)[0]))
+        return Draw(self.seed, *key, sequence, xp)
+
+
+class Draw:
+    """The n-th generator of a stream on a GPU.
+
+    seed, number, position: what its numbers are a function of; a kernel that makes them by
+    counting needs no more.  For all else it is CuPy's generator, which is made when it is first
+    asked for: that is a kernel of its own, and megabytes of state.
+    """
+
+    def __init__(
+        self, seed: int, number: int, position: int, sequence: np.random.SeedSequence, xp: Any
+    ) -> None:
+        self.seed, self.number, self.position = seed, number, position
+        self.sequence, self.xp = sequence, xp
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.generator, name)
+
+    @cached_property
+    def generator(self) -> Any:
+        """CuPy's generator."""
+        return self.xp.random.default_rng(int(self.sequence.generate_state(1, np.uint64)[0]))

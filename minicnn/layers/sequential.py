@@ -16,6 +16,7 @@ from ..options import is_whole, whole
 from ..params import Declaration, Parameters, Views
 from ..streams import Stream
 from .base import Layer, ShapeError, join, naming
+from .dtypes import resolve_dtype
 from .norm import Normalize
 from .summary import Summary
 
@@ -33,6 +34,8 @@ class Sequential(Layer):
     params: Parameters
     device: Device
     dtype: str = ""
+    compute: str = ""
+    """What products are computed in, if on a GPU that is less than ``dtype``; else ``dtype``."""
     classes: tuple[str, ...] = ()
     """The names of the classes, if they are known; `save` keeps them with the model."""
     profiler: ClassVar[Callable[..., Any]]
@@ -60,10 +63,12 @@ class Sequential(Layer):
         """Resolve all shapes and make all parameters; return self.
 
         input_shape: of one picture, (H, W, C).  seed: of the weights and of dropout.  device:
-        "cpu", "gpu", "gpu:1" or "auto".  dtype: "float32" or "float64".  Parameters are drawn on
-        the CPU in order of declaration, so that every device starts from equal weights.  Raises
-        `ShapeError` naming the layer, what it got, what it expects and the likely cause.
-        Building again starts again.
+        "cpu", "gpu", "gpu:1" or "auto".  dtype: "float32" or "float64"; on a GPU also "bfloat16"
+        or "float16": then training and prediction store activations and multiply in it, while
+        parameters, gradients, sums and the loss stay float32, and so does `forward`, layer by
+        layer (Micikevicius et al. 2018).  Parameters are drawn on the CPU in order of declaration,
+        so that every device starts from equal weights.  Raises `ShapeError` naming the layer, what
+        it got, what it expects and the likely cause.  Building again starts again.
         """
         self.lay_out(input_shape)
         self.allocate(device, dtype, seed, start=True)
@@ -96,10 +101,8 @@ class Sequential(Layer):
         self, device: str | Device, dtype: str, seed: int = 0, start: bool = False
     ) -> None:
         """Do the second half: make the parameters, zero or (``start``) as the layers ask."""
-        if dtype not in ("float32", "float64", np.float32, np.float64):
-            raise ValueError(f"dtype {dtype!r}: expected 'float32' or 'float64'")
         self.device = backend.device(device)
-        self.dtype = np.dtype(dtype).name
+        self.dtype, self.compute = resolve_dtype(dtype, self.device)
         rng = Stream(seed, "weights").next() if start else None
         self.params = Parameters(self.declarations(), rng, self.device, self.dtype)
         for layer in self.walk():

@@ -121,10 +121,22 @@ def test_build_refuses_input_shapes(shape):
         mc.Sequential(mc.ReLU()).build(shape)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32", "uint8", None])
+@pytest.mark.parametrize("dtype", ["float8", "int32", np.uint8, None])
 def test_build_refuses_dtypes(dtype):
     with pytest.raises(ValueError, match="expected 'float32' or 'float64'"):
         mc.Sequential(mc.ReLU()).build((2, 2, 1), dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", np.float16])
+def test_build_refuses_16_bits_on_a_cpu(dtype):
+    with pytest.raises(ValueError, match=r"a CPU computes in float32 or float64.*cpu, as asked"):
+        mc.Sequential(mc.ReLU()).build((2, 2, 1), dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", np.float64, np.dtype("float64")])
+def test_build_takes_dtypes_by_name_and_as_numpy_has_them(dtype):
+    model = mc.Sequential(mc.ReLU()).build((2, 2, 1), dtype=dtype)
+    assert model.dtype == model.compute == "float64"
 
 
 def test_build_refuses_seeds():
