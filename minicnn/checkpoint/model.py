@@ -33,9 +33,11 @@ def load(
     path: str | os.PathLike[str],
     device: str | Device = "cpu",
     own: Mapping[str, type[Layer]] | None = None,
+    dtype: str | None = None,
 ) -> Sequential:
     """Return the model in a file that `save` or a training run wrote, built on ``device``.
 
+    dtype: what `Sequential.build` takes; that of the file if None (16 bits are never written).
     own: layer classes by name, for layers that aren't minicnn's; nothing is imported by name.
     Raises `CheckpointError`, in little time and memory, where the file is broken, hostile, or its
     arrays don't fit its architecture.
@@ -44,7 +46,7 @@ def load(
         model = model_of(contents, own)
         compare(contents, arrays_of(model), contents.description["dtype"])
         arrays = contents.arrays()
-    model.allocate(device, contents.description["dtype"])
+    model.allocate(device, dtype or contents.description["dtype"])
     put(model, arrays)
     return model
 

@@ -211,7 +211,7 @@ def plan_concat(
         backs.append(back)
         label(team, run, "forward")
         for out, y, s in zip(outs, ys, team.scripts, strict=True):
-            s.copy(out, y[..., where])
+            s.insert(out, y, where)
             s.free(out)
 
     def backward(dys: list[Array]) -> list[Any]:
@@ -221,7 +221,7 @@ def plan_concat(
             cuts = []
             for dy, s in zip(dys, team.scripts, strict=True):
                 cuts.append(s.new(dy[..., where].shape))
-                s.copy(dy[..., where], cuts[-1])
+                s.extract(dy, where, cuts[-1])
             dxs = back(cuts)
             label(team, run, "backward")
             if need_dx:

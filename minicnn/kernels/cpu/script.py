@@ -92,9 +92,13 @@ class Script:
             self.constants[use, shape] = array
         return self.constants[use, shape]
 
-    def copy(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Write y = x."""
-        self(np.copyto, y, x)
+    def insert(self, x: np.ndarray, y: np.ndarray, channels: slice) -> None:
+        """Write y[..., channels] = x."""
+        self(np.copyto, y[..., channels], x)
+
+    def extract(self, y: np.ndarray, channels: slice, x: np.ndarray) -> None:
+        """Write x = y[..., channels]."""
+        self(np.copyto, x, y[..., channels])
 
     def add(self, a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
         """Write y = a + b."""
