@@ -31,6 +31,12 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (default auto)")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "float64", "bfloat16", "float16"],
+        help="of products; 16 bits on a GPU only (default float32)",
+    )
     parser.add_argument("--dataset", default="auto", choices=["auto", "cifar10", "synthetic"])
     parser.add_argument("--data-dir", help="where CIFAR-10 lies, or is to be put")
     parser.add_argument("--model", default="tutorial_cnn", choices=sorted(MODELS))
@@ -104,7 +110,8 @@ def train(args):
     (x, y), (x_test, y_test), classes, dataset, note = load_data(args)
     say(f"data: {dataset}, {len(x):,} pictures to train with, {len(x_test):,} to test with")
 
-    model = MODELS[args.model](len(classes)).build(x.shape[1:], seed=args.seed, device=device)
+    model = MODELS[args.model](len(classes))
+    model.build(x.shape[1:], seed=args.seed, device=device, dtype=args.dtype)
     model.classes = tuple(classes)
     say(model.summary())
     if args.optimizer == "adam":
