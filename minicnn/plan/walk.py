@@ -197,20 +197,22 @@ def plan_concat(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards]:
     """Lay the branches' channels side by side; dx is the sum over the branches."""
-    (layer,) = run
+    (layer,), slices = run, cast(list[Slice], team.scripts)
     shape = layer.output_shape
-    ys = [s.new((len(x), *shape)) for x, s in zip(xs, team.scripts, strict=True)]
+    ys = [s.new((len(x), *shape)) for x, s in zip(xs, slices, strict=True)]
     ends = np.cumsum([part.output_shape[-1] for part in layer.parts]).tolist()
     channels = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
     backs = []
+    for x, s in zip(xs, slices, strict=True):
+        s.expected(x)  # what one branch writes is only a part of dx
     for number, (part, where) in enumerate(zip(layer.parts, channels, strict=True)):
-        for x, s in zip(xs, team.scripts, strict=True):
+        for x, s in zip(xs, slices, strict=True):
             if number < len(layer.parts) - 1:
                 s.hold(x)
         outs, back = walk([part], xs, team, need_dx)
         backs.append(back)
         label(team, run, "forward")
-        for out, y, s in zip(outs, ys, team.scripts, strict=True):
+        for out, y, s in zip(outs, ys, slices, strict=True):
             s.insert(out, y, where)
             s.free(out)
 
@@ -219,18 +221,18 @@ def plan_concat(
         for back, where in reversed(list(zip(backs, channels, strict=True))):
             label(team, run, "backward")
             cuts = []
-            for dy, s in zip(dys, team.scripts, strict=True):
+            for dy, s in zip(dys, slices, strict=True):
                 cuts.append(s.new(dy[..., where].shape))
                 s.extract(dy, where, cuts[-1])
             dxs = back(cuts)
             label(team, run, "backward")
             if need_dx:
                 total = (
-                    [add(s, a, b) for s, a, b in zip(team.scripts, total, dxs, strict=True)]
+                    [add(s, a, b) for s, a, b in zip(slices, total, dxs, strict=True)]
                     if total
                     else dxs
                 )
-        for dy, s in zip(dys, team.scripts, strict=True):
+        for dy, s in zip(dys, slices, strict=True):
             s.free(dy)
         return total if need_dx else [None] * len(dys)
 

@@ -139,6 +139,15 @@ NETWORKS = {  # layers, shape of a picture
         ),
         (7, 5, 3),
     ),
+    "concat behind batchnorm": (
+        lambda: head(
+            *conv_bn(4), mc.ReLU(),
+            mc.Concat([mc.Conv2D(3, 1), mc.Conv2D(2, 3, padding="same")]), mc.BatchNorm(),
+            mc.Residual(mc.Concat([mc.Conv2D(2, 1), mc.Conv2D(3, 3, padding="same")])),
+            mc.BatchNorm(), mc.Concat([mc.Conv2D(3, 1), mc.Tanh(), mc.MaxPool2D(3, 1, "same")]),
+        ),
+        (6, 7, 3),
+    ),
     "concat, dense": (
         lambda: [mc.Flatten(), mc.Concat([mc.Dense(5), [mc.Dense(4), mc.ReLU()], mc.Tanh()]),
                  mc.Dense(4)],
