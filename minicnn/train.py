@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from . import plan as planned
 from .backend import Array, to_numpy
 from .data.batches import Batches
-from .diagnosis import NotFinite, check_loss
+from .diagnosis import check_loss
 from .functional.activation import softmax_forward
 from .functional.loss import penalty_backward, penalty_forward
 from .layers import Normalize, Sequential, Softmax
@@ -73,32 +75,33 @@ def train_step(
         x, labels = model.device.asarray(x), model.device.asarray(labels)
     except (ValueError, TypeError) as error:
         raise type(error)(f"x or labels can't be made an array: {error}") from error
-    value, logits = backpropagate(
-        model, x, labels, loss, checker(model, optimizer, x) if check_finite else None
-    )
+    lr, steps = optimizer.current_lr, optimizer.steps
+    check = partial(check_loss, model, x, lr=lr, steps=steps) if check_finite else None
+    with whole_or_not_at_all(model):
+        value, logits = backpropagate(model, x, labels, loss, check)
     optimizer.step(model.params)
     if meter is not None:
         meter.add(value, logits, labels)
     return value
 
 
-def checker(model: Sequential, optimizer: Optimizer, x: Array) -> Callable[[Array], None]:
-    """Return what looks at the loss of a batch x before anything is changed by it.
+@contextmanager
+def whole_or_not_at_all(model: Sequential) -> Iterator[None]:
+    """Put back what a forward has moved if the block ends with an error: it wasn't a step.
 
-    Forward has moved BatchNorm's running statistics by then: they are put back.
+    That is BatchNorm's running statistics, and Dropout's places in its streams; on the CPU only.
     """
     layers = planned.layers_of(model) if model.device.kind == "cpu" else []
     state = [(array, array.copy()) for layer in layers for array in layer.buffers.values()]
-
-    def check(value: Array) -> None:
-        try:
-            check_loss(model, x, value, optimizer.current_lr, optimizer.steps)
-        except NotFinite:
-            for array, before in state:
-                array[...] = before
-            raise
-
-    return check
+    places = [(layer.stream, layer.stream.position) for layer in layers if layer.stream is not None]
+    try:
+        yield
+    except BaseException:
+        for array, before in state:
+            array[...] = before
+        for stream, position in places:
+            stream.position = position
+        raise
 
 
 def evaluate(

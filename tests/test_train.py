@@ -473,6 +473,27 @@ def test_data_that_doesnt_fit_is_refused(use, x, y, kind, text):
         fit(model, x, y) if use == "fit" else mc.evaluate(model, x, y)
 
 
+@pytest.mark.parametrize("kind", ["labels", "Ctrl-C in the loss"])
+def test_train_step_that_fails_changes_nothing_but_gradients(kind):
+    (x, y), model, optimizer = pictures(), net().build(SHAPE), mc.Adam()
+    mc.train_step(model, optimizer, x, y)
+    arrays = {**model.params, **model.state}
+    before, places = {k: v.copy() for k, v in arrays.items()}, repr(model.streams)
+
+    def interrupted(logits, labels):
+        raise KeyboardInterrupt
+
+    if kind == "labels":
+        with pytest.raises(ValueError, match="got 1 to 10"):
+            mc.train_step(model, optimizer, x, y + 1)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            mc.train_step(model, optimizer, x, y, interrupted)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+    assert repr(model.streams) == places and optimizer.steps == 1
+
+
 def test_predict_refuses_float_pictures():
     x, _ = pictures()
     with pytest.raises(TypeError, match=r"got float64.*\(x \* 255\).round\(\).astype\('uint8'\)"):
