@@ -1,4 +1,4 @@
-"""Fingerprint: whether layers are still what a plan was made of."""
+"""Fingerprint: whether a model is still what a plan was made of."""
 
 from __future__ import annotations
 
@@ -16,21 +16,47 @@ CHANGING = ("cache", "stream")  # from step to step
 
 
 class Fingerprint:
-    """The attributes of the layers that planners know: options, arrays, replaced methods."""
+    """The parameters of a model, its lists of layers, and what the layers have.
 
-    def __init__(self, layers: Sequence[Layer], planners: Planners) -> None:
+    Plans are made of their options and arrays, and of methods that somebody has replaced; only
+    layers that planners know are looked at, the others run by their own methods.  Raises
+    RuntimeError for a layer that was put into the model when it was built already.
+    """
+
+    def __init__(self, model: Sequential, planners: Planners) -> None:
+        # The model itself isn't kept: it keeps its plans (weakly), and would never be let go.
+        self.params = model.params
+        layers = [layer for layer in model.walk() if layer is not model]
+        check_whole(model, layers)
         self.fields: list[tuple[Attributes, int, Getter, tuple[Any, ...]]] = []
+        lists = [model.layers]
         for layer in known(layers, planners):
             now = vars(layer)
             get = itemgetter(*(name for name in now if name not in CHANGING))
             self.fields.append((now, len(now), get, get(now)))
+            lists += [value for value in now.values() if isinstance(value, list)]
+        self.lists = [(value, list(value)) for value in lists]
 
-    def same(self) -> bool:
+    def fits(self, model: Sequential) -> bool:
         """Whether all are still the same objects."""
-        return all(
-            len(now) == count and all(map(is_, get(now), before))
-            for now, count, get, before in self.fields
+        return (
+            self.params is model.params
+            and model.layers is self.lists[0][0]
+            and all(now == before for now, before in self.lists)
+            and all(
+                len(now) == count and all(map(is_, get(now), before))
+                for now, count, get, before in self.fields
+            )
         )
+
+
+def check_whole(model: Sequential, layers: Sequence[Layer]) -> None:
+    """Raise RuntimeError unless all layers were there when the model was built."""
+    for layer in layers:
+        if layer.root is None or layer.root() is not model:
+            raise RuntimeError(
+                f"{layer} was put into a model that was built without it: call model.build again"
+            )
 
 
 def known(layers: Sequence[Layer], planners: Planners) -> list[Layer]:

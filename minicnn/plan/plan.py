@@ -42,7 +42,7 @@ class Plan:
         # The model itself isn't kept: it keeps its plans (weakly), and would never be let go.
         self.params: Parameters = model.params
         self.layers = [layer for layer in model.walk() if layer is not model]
-        self.fingerprint = Fingerprint(self.layers, Slice.planners)
+        self.fingerprint = Fingerprint(model, Slice.planners)
         self.training = training
         self.pictures = np.broadcast_to(np.zeros((), dtype), (N, *model.input_shape))
         self.team = Team(
@@ -58,7 +58,7 @@ class Plan:
                     mine.borrow(theirs)
         with naming(model.first_leaf(), self.pictures):
             lasting = partial(self.team.memory.lasting, dtype=model.dtype)
-            self.y = lasting((N, *model.output_shape))
+            self.y = lasting((N, *model.layers[-1].output_shape))
             self.dy = lasting(self.y.shape)
             self.copies = None
             if self.shared:  # a layer without planner runs here, with what it has
@@ -156,7 +156,7 @@ class Plan:
 
     def fits(self, model: Sequential) -> bool:
         """Whether the model is still what this was made for."""
-        return self.params is model.params and self.fingerprint.same()
+        return self.fingerprint.fits(model)
 
     @property
     def buffers(self) -> dict[int, int]:

@@ -204,6 +204,45 @@ def test_option_that_is_changed_is_noticed(name):
     assert any((found[key] != before[0][key]).any() for key in found)
 
 
+CHANGES = {
+    "the last layer taken away": lambda model: model.layers.pop(),
+    "one in the middle": lambda model: model.layers.remove(model[1]),
+    "one inside another": lambda model: model[2].layers.pop(0),
+    "two changed": lambda model: model.layers.insert(1, model.layers.pop(3)),
+    "another list": lambda model: setattr(model, "layers", model.layers[:-1]),
+    "a branch": lambda model: model[3].parts.reverse(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_list_of_layers_that_is_changed_is_noticed(name):
+    def layers():
+        branches = mc.Concat([mc.Conv2D(1, 1), mc.Conv2D(2, 1)])
+        inner = mc.Sequential(mc.Tanh(), mc.LeakyReLU(0.2))
+        return [mc.Conv2D(3, 1), mc.SiLU(), inner, branches, mc.Flatten(), mc.Dense(3)]
+
+    model = model_of(layers())
+    truth = like(model, layers(), "float64")
+    x, dy = batch(model, N), upstream(model, N)
+    check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+    before = plan.infer(model, x)
+    CHANGES[name](model)
+    CHANGES[name](truth)
+    found, wanted = plan.infer(model, x), truth.infer(x)
+    check({"y": found}, {"y": wanted}, 1e-10)
+    assert found.shape != before.shape or (found != before).any()
+    dy = np.random.default_rng(7).standard_normal(found.shape)
+    check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+
+
+def test_layer_that_is_put_into_a_built_model_is_refused():
+    model = model_of()
+    plan.infer(model, batch(model, N))
+    model.layers.insert(1, mc.Tanh())
+    with pytest.raises(RuntimeError, match=r"Tanh\(\) was put into.*call model.build again"):
+        plan.infer(model, batch(model, N))
+
+
 def test_weights_and_statistics_that_are_set_are_used():
     model = model_of()
     truth = like(model, net(), "float64")
