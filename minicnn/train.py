@@ -75,11 +75,12 @@ def train_step(
         x, labels = model.device.asarray(x), model.device.asarray(labels)
     except (ValueError, TypeError) as error:
         raise type(error)(f"x or labels can't be made an array: {error}") from error
-    lr, steps = optimizer.current_lr, optimizer.steps
-    check = partial(check_loss, model, x, lr=lr, steps=steps) if check_finite else None
-    with whole_or_not_at_all(model):
-        value, logits = backpropagate(model, x, labels, loss, check)
-    optimizer.step(model.params)
+    with planned.alone(model):  # another thread's step would change the gradients meanwhile
+        lr, steps = optimizer.current_lr, optimizer.steps
+        check = partial(check_loss, model, x, lr=lr, steps=steps) if check_finite else None
+        with whole_or_not_at_all(model):
+            value, logits = backpropagate(model, x, labels, loss, check)
+        optimizer.step(model.params)
     if meter is not None:
         meter.add(value, logits, labels)
     return value

@@ -10,12 +10,13 @@ Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept
 """
 
 from . import activation, convolution, estimate, gelu, norm, pooling, profile, simple, whole
-from .kept import forget, infer, layers_of, step, tidy
+from .kept import alone, forget, infer, layers_of, step, tidy
 from .plan import Plan
 
 __all__ = [
     "Plan",
     "activation",
+    "alone",
     "convolution",
     "estimate",
     "forget",

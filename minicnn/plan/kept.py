@@ -14,7 +14,7 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
 from typing import Any
 
@@ -106,6 +106,11 @@ if hasattr(os, "register_at_fork"):  # in a child process nobody would release t
 def plans_of(model: Sequential) -> Plans:
     """Return the plans of a model."""
     return plans.setdefault(model, Plans())
+
+
+def alone(model: Sequential) -> AbstractContextManager[Any]:
+    """Return what keeps other threads off a model in a ``with`` block: from steps and plans."""
+    return plans_of(model).lock
 
 
 def layers_of(model: Sequential) -> list[Layer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 
 import numpy as np
 from worker_helpers import at_once
@@ -46,6 +47,23 @@ def test_two_models_trained_in_two_threads_at_once():
         np.testing.assert_array_equal(model.params.data, other.params.data)
         for name, array in model.state.items():
             np.testing.assert_array_equal(array, other.state[name])
+
+
+def test_one_model_trained_in_two_threads_takes_one_step_after_the_other():
+    class Slow(mc.SGD):
+        def step(self, params):
+            time.sleep(0.02)  # in which the other thread would begin
+            super().step(params)
+
+    def train(model, optimizer, steps):
+        for _ in range(steps):
+            mc.train_step(model, optimizer, x, labels_of(x))
+
+    found, wanted = model_of(NETS["residual"]()), model_of(NETS["residual"]())
+    x, optimizer = batch(found, N), Slow(0.01)
+    at_once(*(lambda: train(found, optimizer, 3) for _ in range(2)))
+    train(wanted, mc.SGD(0.01), 6)
+    np.testing.assert_array_equal(found.params.data, wanted.params.data)
 
 
 def test_one_model_predicts_in_several_threads_at_once():
