@@ -7,6 +7,7 @@ What works here should work on a GPU; where the stand-in differs, it is stricter
 - Only the names in `functions` and `array.METHODS` exist.  They are CuPy's, and what minicnn uses.
 - `counts` counts what makes the CPU wait for the GPU, and copies to the GPU.
 - `empty` is full of rubbish.
+- Kernels (`RawModule`) run on the CPU, see ``tests/emulation``; arrays have guards around them.
 """
 
 from typing import Any
@@ -15,13 +16,19 @@ import numpy as np
 
 from . import cuda, functions, random
 from .array import counts, ndarray
+from .memory import default_pool
+from .raw import RawModule
 
 __version__ = "14.0.stand-in"
-__all__ = ["counts", "cuda", "ndarray", "random"]
+__all__ = ["RawModule", "counts", "cuda", "ndarray", "random"]
 
-float32, float64 = np.float32, np.float64
-int32, int64, uint8, bool_ = np.int32, np.int64, np.uint8, np.bool_
+float16, float32, float64 = np.float16, np.float32, np.float64
+int32, int64, uint8, uint16, bool_ = np.int32, np.int64, np.uint8, np.uint16, np.bool_
 inf, pi, newaxis, dtype = np.inf, np.pi, None, np.dtype
+
+
+def get_default_memory_pool() -> cuda.MemoryPool:
+    return default_pool
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .memory import Memory, allocate
+from .stream import capturing, do, refuse
+
 IMPLICIT = "Implicit conversion to a NumPy array is not allowed. Please use `.get()`"
 
 
@@ -32,15 +35,45 @@ def wrap(value: Any, device_id: int | None = None, source: ndarray | None = None
 
     source: the array that it may be a view of.
     """
-    if isinstance(value, np.ndarray | np.generic):
-        array = object.__new__(ndarray)
-        array._host = np.asarray(value)
-        array.device_id = current_device[0] if device_id is None else device_id
-        array.base = None
-        if source is not None and np.may_share_memory(array._host, source._host):
-            array.base = source if source.base is None else source.base
-        return array
-    return value
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    array = object.__new__(ndarray)
+    host = np.asarray(value)
+    array.device_id = current_device[0] if device_id is None else device_id
+    array.base = array.memory = None
+    if source is not None and np.may_share_memory(host, source._host):
+        array.base = source if source.base is None else source.base
+        array.memory = source.memory
+    elif host.flags.owndata and host.flags.c_contiguous:  # into memory with guards around it
+        array.memory, own = allocate(host.shape, host.dtype)
+        own[...] = host
+        host = own
+    array._host = host
+    return array
+
+
+def launch(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what a function of unwrapped arguments makes, or an array that a graph will fill."""
+    capture = capturing()
+    if capture is None:
+        return wrap(function(*args, **options))
+    with np.errstate(all="ignore"):
+        found = function(*args, **options)  # for its shape and dtype
+    if not isinstance(found, np.ndarray | np.generic):
+        return found
+    if any(np.may_share_memory(found, a) for a in args if isinstance(a, np.ndarray)):
+        return wrap(found)  # a view
+    memory, host = allocate(np.shape(found), found.dtype)
+    capture.add(lambda: np.copyto(host, function(*args, **options)), memory)
+    return made(memory, host)
+
+
+def made(memory: Memory, host: np.ndarray) -> ndarray:
+    """Return an array for memory of the current device."""
+    array = object.__new__(ndarray)
+    array._host, array.memory, array.base = host, memory, None
+    array.device_id = current_device[0]
+    return array
 
 
 def unwrap(value: Any) -> Any:
@@ -64,12 +97,13 @@ def unwrap(value: Any) -> Any:
 class ndarray:
     """See the package's docstring.  Views share memory, as CuPy's do."""
 
-    __slots__ = ("__weakref__", "_host", "base", "device_id")
+    __slots__ = ("__weakref__", "_host", "base", "device_id", "memory")
     __hash__ = None  # type: ignore[assignment]
 
     _host: np.ndarray
     base: ndarray | None  # whose memory a view shows: never a view itself
     device_id: int
+    memory: Memory | None  # None: without guards
 
     def __init__(self, *args: Any, **options: Any) -> None:
         raise TypeError("the stand-in makes arrays by functions only: cupy.empty, ...")
@@ -98,6 +132,7 @@ class ndarray:
     # Allowed, and counted: to wait for a value.
 
     def get(self) -> np.ndarray:
+        refuse("a copy to the CPU")
         counts.synchronizations += 1
         return self._host.copy()
 
@@ -135,13 +170,16 @@ class ndarray:
         if not any(isinstance(part, ndarray) for part in parts(key)):
             return wrap(self._host[unwrap(key)], self.device_id, self)  # a view
         if has_mask(key):  # how many values are chosen decides the shape
+            refuse("a mask as an index")
             counts.synchronizations += 1
-        return wrap(unwrap(self)[unwrap(key)])
+        return launch(operator.getitem, unwrap(self), unwrap(key))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if has_mask(key) and isinstance(value, ndarray):
+            refuse("a mask as an index")
             counts.synchronizations += 1
-        unwrap(self)[unwrap(key)] = unwrap(value)
+        host, key, value = unwrap(self), unwrap(key), unwrap(value)
+        do(lambda: operator.setitem(host, key, value), self.memory)
 
     def __copy__(self) -> ndarray:
         return self.copy()
@@ -173,8 +211,17 @@ def method(name: str) -> Callable[..., Any]:
 
     def call(self: ndarray, *args: Any, **options: Any) -> Any:
         named = {key: unwrap(value) for key, value in options.items()}
-        result = getattr(unwrap(self), name)(*map(unwrap, args), **named)
-        return self if result is self._host else wrap(result)  # astype(copy=False)
+        host, args = unwrap(self), tuple(map(unwrap, args))
+        if name == "fill":
+            return do(lambda: host.fill(*args), self.memory)
+        if name == "astype" and not named.get("copy", True) and host.dtype == np.dtype(args[0]):
+            return self
+        function = operator.methodcaller(name, *args, **named)
+        out = options.get("out")
+        if out is not None:
+            do(lambda: function(host), self.memory, out.memory)
+            return out
+        return launch(function, host)
 
     return call
 
@@ -196,14 +243,15 @@ for name in METHODS:
 def binary(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[..., Any]:
     def call(self: ndarray, other: Any) -> Any:
         a, b = unwrap(self), unwrap(other)
-        return wrap(function(b, a) if swapped else function(a, b))
+        return launch(function, b, a) if swapped else launch(function, a, b)
 
     return call
 
 
 def in_place(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def call(self: ndarray, other: Any) -> ndarray:
-        function(unwrap(self), unwrap(other))  # NumPy writes into the array itself
+        a, b = unwrap(self), unwrap(other)
+        do(lambda: function(a, b), self.memory)  # NumPy writes into the array itself
         return self
 
     return call

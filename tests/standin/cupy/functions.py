@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .array import counts, current_device, ndarray, unwrap, wrap
+from .array import counts, current_device, launch, made, ndarray, unwrap, wrap
+from .memory import allocate
+from .stream import do, refuse
 
 
 def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -15,9 +17,11 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any, **options: Any) -> Any:
         named = {key: unwrap(value) for key, value in options.items()}
-        result = wrap(function(*map(unwrap, args), **named))
-        out = options.get("out")
-        return result if out is None else out
+        args, out = tuple(map(unwrap, args)), options.get("out")
+        if out is None:
+            return launch(function, *args, **named)
+        do(lambda: function(*args, **named), out.memory)
+        return out
 
     call.__name__ = function.__name__
     return call
@@ -38,6 +42,7 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
 def asarray(a: Any, dtype: Any = None) -> ndarray:
     """Bring anything to the current device: the door for NumPy's arrays."""
     if not isinstance(a, ndarray):
+        refuse("a copy to the GPU")
         counts.transfers += 1
         return wrap(np.array(a, dtype=dtype))
     if a.device_id != current_device[0]:
@@ -53,9 +58,7 @@ def array(a: Any, dtype: Any = None) -> ndarray:
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
     """Return memory with rubbish in it: what isn't written shows."""
-    rubbish = np.empty(unwrap(shape), dtype=dtype)
-    rubbish.fill(np.nan if rubbish.dtype.kind == "f" else 77)
-    return wrap(rubbish)
+    return made(*allocate(unwrap(shape), dtype))
 
 
 def joined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +67,7 @@ def joined(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(arrays: Any, axis: int = 0) -> ndarray:
         if not all(isinstance(a, ndarray) for a in arrays):
             raise TypeError("Only cupy arrays can be concatenated")
-        return wrap(function([unwrap(a) for a in arrays], axis=axis))
+        return launch(lambda *hosts: function(hosts, axis=axis), *map(unwrap, arrays))
 
     return call
 

@@ -1,0 +1,140 @@
+"""Runs CUDA kernels on the CPU: the sources are compiled as C++, with `cuda.h` beside this file.
+
+    library = Library(source, ("-DREAL_F32",))
+    library.launch("copy", (1, 1, 1), (256, 1, 1), addresses, shared=0)
+
+The C++ compiler is g++; `compiler()` is None where there is none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FLAGS = (
+    *("-std=c++17", "-O1", "-fPIC", "-w", "-fvisibility=hidden", "-ffp-contract=off"),
+    *("-fsanitize=bounds,alignment", "-ftrivial-auto-var-init=pattern"),
+)
+KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)')
+DYNAMIC = re.compile(
+    r"extern\s+__shared__\s+((?:__align__\(\w+\)\s*)?)([\w ]+?)\s*(\w+)\s*\[\s*\]\s*;"
+)
+
+backwards = False
+"""Whether blocks, warps and threads run from the last to the first: results must be the same."""
+
+
+class CompileError(Exception):
+    """The C++ compiler's complaint."""
+
+
+class KernelError(Exception):
+    """A kernel did what it mustn't; the text says which, where and what."""
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler, or None where there is none."""
+    return shutil.which("g++")
+
+
+class Launch(ctypes.Structure):
+    """How a kernel is launched: `Launch` in fibers.h."""
+
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared", ctypes.c_uint),
+        ("backwards", ctypes.c_uint),
+    )
+
+
+class Library:
+    """The kernels of a source, compiled.  options: those with -D count."""
+
+    def __init__(self, source: str, options: Sequence[str] = ()) -> None:
+        self.names = KERNEL.findall(source)
+        self.library = ctypes.PyDLL(str(build(source, tuple(options))))
+        self.signatures = {name: self.signature(name) for name in self.names}
+
+    def signature(self, name: str) -> tuple[str, ...]:
+        """Return a kernel's parameters: "p4" points to 4 bytes each, "i8" and "f4" are values."""
+        text = ctypes.create_string_buffer(4096)
+        self.library[f"signature_{name}"](text)
+        return tuple(text.value.decode().split())
+
+    def launch(
+        self,
+        name: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[int],
+        shared: int = 0,
+    ) -> None:
+        """Run a kernel.  arguments: the addresses of its arguments' values."""
+        pointers = (ctypes.c_void_p * max(1, len(arguments)))(*arguments)
+        how = Launch((*grid,), (*block,), shared, backwards)
+        text = ctypes.create_string_buffer(1000)
+        if self.library[f"launch_{name}"](pointers, ctypes.byref(how), text, 1000):
+            raise KernelError(f"{name}: {text.value.decode(errors='replace')}")
+
+
+def translate(source: str) -> str:
+    """Turn CUDA's C++ into C++."""
+    names = KERNEL.findall(source)
+    source = re.sub(r'extern\s+"C"\s+__global__', "__global__", source)
+    source = DYNAMIC.sub(r"\2* \3 = (\2*)emulation::dynamic_shared;", source)
+    kernels = "\n".join(f"EMULATED_KERNEL({name})" for name in names)
+    return f'#include "cuda.h"\nnamespace {{\n{source}\n{kernels}\n}}\n'
+
+
+def build(source: str, options: tuple[str, ...]) -> Path:
+    """Compile a source, or find it compiled; return the library's path."""
+    text = translate(source)
+    flags = [*FLAGS, *(option for option in options if option.startswith("-D"))]
+    parts = [text, *flags, version(), *(path.read_text() for path in sorted(HERE.glob("*.h")))]
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    path = folder() / f"{name}.so"
+    if path.exists():
+        return path
+    with tempfile.TemporaryDirectory(dir=folder()) as place:
+        code, compiled, linked = (Path(place) / f"kernels.{end}" for end in ("cpp", "o", "so"))
+        code.write_text(text)
+        command([*flags, f"-I{HERE}", "-c", str(code), "-o", str(compiled)])
+        command(["-shared", str(compiled), "-o", str(linked)])  # without the sanitizers' libraries
+        linked.replace(path)
+    return path
+
+
+def command(arguments: list[str]) -> None:
+    """Run the compiler."""
+    done = subprocess.run([compiler() or "g++", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError(done.stderr[:4000])
+
+
+@cache
+def version() -> str:
+    """Return what the compiler says about itself."""
+    program = compiler()
+    if program is None:
+        raise CompileError("the emulation of kernels needs a C++ compiler, g++")
+    return subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+
+
+@cache
+def folder() -> Path:
+    """Return the folder of compiled sources, this user's alone."""
+    path = Path(tempfile.gettempdir()) / f"minicnn-emulation-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
+        return Path(tempfile.mkdtemp(prefix="minicnn-emulation-"))
+    return path

@@ -1,0 +1,362 @@
+// The threads of a block as fibers: each can stand aside in the middle of its work.
+//
+// A fiber is a stack.  It takes one thread after the other from those that haven't begun; when a
+// thread has to wait, its fiber waits with it, and another fiber goes on.  A kernel without barriers
+// so runs in one fiber, as a loop.
+#pragma once
+
+namespace emulation {
+
+static uint3 threadIdx, blockIdx, blockDim, gridDim;
+
+// Errors: the first one is kept, and the launch ends.
+
+static char* message;
+static size_t message_size;
+static bool failed;
+static void to_scheduler();
+
+static void fail(const char* format, ...) __attribute__((noreturn));
+static void fail(const char* format, ...) {
+    if (!failed) {
+        va_list values;
+        va_start(values, format);
+        int n = vsnprintf(message, message_size, format, values);
+        va_end(values);
+        if (n >= 0 && (size_t)n < message_size)
+            snprintf(message + n, message_size - n, " (block %u,%u,%u, thread %u,%u,%u)",
+                     blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+    }
+    failed = true;
+    to_scheduler();  // and never come back
+    abort();
+}
+
+// Stacks, and the way from one to another.
+
+static const size_t STACK = 256 << 10;
+static const uint64_t CANARY = 0x5afe5afe5afe5afeull;
+
+struct Fiber {
+    char* stack;
+    void* place;  // where it stands while another one runs
+};
+
+static void* scheduler_place;
+static Fiber* running;
+static std::vector<Fiber*> idle;
+static void work();
+
+#if defined(__x86_64__)
+extern "C" void emulation_switch(void** from, void* to) __attribute__((visibility("hidden")));
+asm(R"(
+.text
+.hidden emulation_switch
+.globl emulation_switch
+.type emulation_switch, @function
+emulation_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+static void* prepare(char* stack) {
+    void** top = (void**)(stack + STACK);
+    *--top = nullptr;         // work() never returns; this keeps the stack aligned for it
+    *--top = (void*)work;
+    for (int i = 0; i < 6; i++) *--top = nullptr;  // the six registers
+    return top;
+}
+#else
+#include <ucontext.h>
+static void* prepare(char* stack) {
+    ucontext_t* place = new ucontext_t;
+    getcontext(place);
+    place->uc_stack.ss_sp = stack;
+    place->uc_stack.ss_size = STACK;
+    place->uc_link = nullptr;
+    makecontext(place, work, 0);
+    return place;
+}
+static void emulation_switch(void** from, void* to) {
+    if (*from == nullptr) *from = new ucontext_t;
+    swapcontext((ucontext_t*)*from, (ucontext_t*)to);
+}
+#endif
+
+static Fiber* new_fiber() {
+    Fiber* fiber;
+    if (idle.empty()) {
+        fiber = new Fiber;
+        fiber->stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (fiber->stack == MAP_FAILED) abort();
+        memcpy(fiber->stack, &CANARY, sizeof CANARY);
+    } else {
+        fiber = idle.back();
+        idle.pop_back();
+    }
+    fiber->place = prepare(fiber->stack);
+    return fiber;
+}
+
+static void to_scheduler() { emulation_switch(&running->place, scheduler_place); }
+
+static void to_fiber(Fiber* fiber) {
+    running = fiber;
+    emulation_switch(&scheduler_place, fiber->place);
+    uint64_t end;
+    memcpy(&end, fiber->stack, sizeof end);
+    if (end != CANARY) {  // what lies below is broken, too
+        fprintf(stderr, "emulation: a thread's stack is full\n");
+        abort();
+    }
+}
+
+// Threads.
+
+typedef void (*Together)(void** lanes, unsigned mask);
+enum State { NEW, RUNS, AT_BLOCK, AT_WARP, DONE };
+struct Copy { void* to; const void* from; int bytes, filled; };
+
+struct Thread {
+    State state;
+    uint3 index;
+    Fiber* fiber;
+    const char* file;  // where it waits
+    int line;
+    void* data;  // what it brings to its warp
+    Together together;
+    unsigned mask;
+    const char* name;
+    std::vector<std::vector<Copy>> copies;  // groups on their way (cp.async); the last one is open
+};
+
+struct Body { virtual void operator()() = 0; };
+
+static std::vector<Thread> threads;
+static std::vector<int> order, ready;
+static size_t begun, next_ready, done, at_block;
+static int current, count;
+static Body* body;
+
+static void step_in(int t) {
+    current = t;
+    threadIdx = threads[t].index;
+    threads[t].state = RUNS;
+}
+
+static void work() {  // what a fiber does
+    for (;;) {
+        while (begun < (size_t)count && next_ready == ready.size()) {
+            int t = order[begun++];
+            threads[t].fiber = running;
+            step_in(t);
+            (*body)();
+            threads[current].state = DONE;
+            done++;
+        }
+        idle.push_back(running);
+        to_scheduler();
+    }
+}
+
+static void stand_aside(State state, const char* file, int line) {
+    Thread& thread = threads[current];
+    thread.state = state;
+    thread.file = file;
+    thread.line = line;
+    to_scheduler();
+}
+
+static __attribute__((noinline)) void wait_for_block(const char* file, int line) {
+    at_block++;
+    stand_aside(AT_BLOCK, file, line);
+}
+
+static int linear(uint3 i) { return i.x + blockDim.x * (i.y + blockDim.y * i.z); }
+static int lane() { return linear(threadIdx) & 31; }
+
+// All lanes of the mask meet here; the last one to come does the work for all.
+static __attribute__((noinline)) void collective(
+    unsigned mask, void* data, Together together, const char* name, const char* file, int line) {
+    int own = current, first = own & ~31;
+    Thread& thread = threads[own];
+    if (!(mask >> (own & 31) & 1)) fail("%s:%d: %s without its own lane in the mask", file, line, name);
+    thread.data = data, thread.together = together, thread.mask = mask, thread.name = name;
+    thread.file = file, thread.line = line, thread.state = AT_WARP;
+    void* lanes[32];
+    for (int i = 0; i < 32; i++) {
+        if (!(mask >> i & 1)) continue;
+        if (first + i >= count)
+            fail("%s:%d: %s wants lane %d, but the block has only %d threads", file, line, name, i, count);
+        Thread& other = threads[first + i];
+        if (other.state != AT_WARP) return to_scheduler();  // someone is still to come
+        if (other.line != line || other.mask != mask || strcmp(other.name, name))
+            fail("%s:%d: lanes of one warp are in %s here and in %s in line %d", file, line, name,
+                 other.name, other.line);
+        lanes[i] = other.data;
+    }
+    together(lanes, mask);
+    for (int i = 0; i < 32; i++)
+        if (mask >> i & 1 && first + i != own) ready.push_back(first + i), threads[first + i].state = RUNS;
+    thread.state = RUNS;
+}
+
+// Nobody can run: the barrier is complete, or somebody waits in vain.
+static bool release() {
+    int waits = -1;
+    for (int t : order) {
+        if (threads[t].state == AT_WARP) {
+            threadIdx = threads[t].index;
+            return snprintf(message, message_size, "%s:%d: %s waits for lanes that never come (thread %d)",
+                            threads[t].file, threads[t].line, threads[t].name, t), false;
+        }
+        if (threads[t].state != AT_BLOCK) continue;
+        if (waits >= 0 && threads[waits].line != threads[t].line)
+            return snprintf(message, message_size, "threads wait in __syncthreads at %s:%d and at %s:%d",
+                            threads[waits].file, threads[waits].line, threads[t].file, threads[t].line), false;
+        waits = t;
+    }
+    if (at_block < (size_t)count)
+        return snprintf(message, message_size, "%s:%d: %d threads wait in __syncthreads, but %d have left",
+                        threads[waits].file, threads[waits].line, (int)at_block, (int)done), false;
+    at_block = 0;
+    for (int t : order) ready.push_back(t);
+    return true;
+}
+
+static bool run_block() {
+    for (int t = 0; t < count; t++) {
+        threads[t].state = NEW;
+        threads[t].copies.clear();
+    }
+    begun = next_ready = done = at_block = 0;
+    ready.clear();
+    while (done < (size_t)count) {
+        if (next_ready < ready.size()) {
+            int t = ready[next_ready++];
+            if (next_ready == ready.size()) ready.clear(), next_ready = 0;
+            step_in(t);
+            to_fiber(threads[t].fiber);
+        } else if (begun < (size_t)count) {
+            to_fiber(new_fiber());
+        } else if (!release()) {
+            failed = true;
+        }
+        if (failed) return false;
+    }
+    return true;
+}
+
+// Shared memory.
+
+extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+static const size_t MARGIN = 256;
+static std::vector<char> dynamic;
+static char* dynamic_shared;
+
+// Kernels of 16 bits of NaN: whatever the type, what is read here shows.
+static void spoil(size_t shared) {
+    if (__start_emulated_shared)
+        memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
+    memset(dynamic_shared, 0xff, shared + MARGIN);
+}
+
+static bool overrun(size_t shared) {
+    for (size_t i = 0; i < MARGIN; i++)
+        if (dynamic_shared[shared + i] != (char)0xff) {
+            snprintf(message, message_size, "writes past its %zu bytes of dynamic shared memory", shared);
+            return true;
+        }
+    return false;
+}
+
+struct Launch { unsigned grid[3], block[3], shared, backwards; };
+
+static int run(Body& what, const Launch& launch, char* text, size_t size) {
+    message = text, message_size = size, failed = false, body = &what;
+    blockDim = {launch.block[0], launch.block[1], launch.block[2]};
+    gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
+    count = blockDim.x * blockDim.y * blockDim.z;
+    threads.resize(count);
+    order.resize(count);
+    for (int t = 0; t < count; t++) {
+        order[t] = launch.backwards ? count - 1 - t : t;
+        threads[t].index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
+    }
+    dynamic.resize(launch.shared + MARGIN + 1024);
+    dynamic_shared = (char*)(((uintptr_t)dynamic.data() + 1023) & ~(uintptr_t)1023);
+    size_t blocks = (size_t)gridDim.x * gridDim.y * gridDim.z;
+    for (size_t i = 0; i < blocks; i++) {
+        size_t b = launch.backwards ? blocks - 1 - i : i;
+        blockIdx = {(unsigned)(b % gridDim.x), (unsigned)(b / gridDim.x % gridDim.y),
+                    (unsigned)(b / gridDim.x / gridDim.y)};
+        if (i < 8 || i == blocks - 1) spoil(launch.shared);  // it takes long for large ones
+        if (!run_block() || overrun(launch.shared)) return 1;
+    }
+    return 0;
+}
+
+// A kernel's call, from the addresses of its arguments; and the sizes of its parameters.
+
+template <class... A> struct Call : Body {
+    void (*kernel)(A...);
+    std::tuple<A...> arguments;
+    Call(void (*kernel)(A...), std::tuple<A...> a) : kernel(kernel), arguments(a) {}
+    void operator()() override { std::apply(kernel, arguments); }
+};
+
+template <class... A, size_t... I>
+int launch(void (*kernel)(A...), void** from, const Launch& how, char* text, size_t size,
+           std::index_sequence<I...>) {
+    Call<A...> call(kernel, std::tuple<A...>(*(A*)from[I]...));
+    return run(call, how, text, size);
+}
+template <class... A>
+int launch(void (*kernel)(A...), void** from, const Launch& how, char* text, size_t size) {
+    return launch(kernel, from, how, text, size, std::index_sequence_for<A...>());
+}
+
+template <class T> void describe(char*& out) {  // "p4 " a pointer to 4 bytes, "i8 ", "f4 "
+    using V = std::remove_cv_t<std::remove_pointer_t<T>>;
+    size_t size;
+    if constexpr (std::is_void_v<V>) size = 0; else size = sizeof(V);
+    char kind = std::is_pointer_v<T> ? 'p' : std::is_floating_point_v<T> ? 'f' : std::is_integral_v<T> ? 'i' : 's';
+    out += sprintf(out, "%c%zu ", kind, size);
+}
+template <class... A> void signature(void (*)(A...), char* out) { *out = 0; (describe<A>(out), ...); }
+
+}  // namespace emulation
+
+// g++ -fsanitize=bounds,alignment calls these; its own library isn't needed.
+struct EmulatedPlace { const char* file; uint32_t line, column; };
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_out_of_bounds(void* data, void* index) {
+    EmulatedPlace* place = (EmulatedPlace*)data;
+    emulation::fail("%s:%u: index %lld is beyond the array", place->file, place->line, (long long)(intptr_t)index);
+}
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1(void* data, void* pointer) {
+    EmulatedPlace* place = (EmulatedPlace*)data;
+    emulation::fail("%s:%u: address %p isn't aligned for its type", place->file, place->line, pointer);
+}
+
+#define EMULATED_KERNEL(name)                                                                    \
+    extern "C" __attribute__((visibility("default"))) int launch_##name(                        \
+        void** arguments, const emulation::Launch* how, char* text, size_t size) {               \
+        return emulation::launch(name, arguments, *how, text, size);                             \
+    }                                                                                            \
+    extern "C" __attribute__((visibility("default"))) void signature_##name(char* out) {        \
+        emulation::signature(name, out);                                                         \
+    }
