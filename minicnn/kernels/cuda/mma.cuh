@@ -1,8 +1,20 @@
 // The instructions that have no name in C++: copies to shared memory that don't wait, loads of
 // matrices from shared memory, and products of small matrices on the tensor cores.
 //
-// Everything here is one line of PTX under a C++ name.  (The tests run the kernels without a GPU,
-// with functions of the same names that do what the PTX manual says, lane by lane.)
+// Everything here is one line of PTX under a C++ name.  Where EMULATED is defined, the tests run
+// the kernels without a GPU, and functions of theirs do what the PTX manual says, lane by lane.
+
+#ifdef EMULATED
+#define PTX(instruction, emulated) emulated
+#else
+#define PTX(instruction, emulated) instruction
+#endif
+
+#if defined(EMULATED) || __CUDA_ARCH__ >= 800
+#define SINCE_AMPERE 1  // sm_80: cp.async, bfloat16 and TF32
+#else
+#define SINCE_AMPERE 0
+#endif
 
 // ---- Copies ----------------------------------------------------------------------------------
 //
@@ -13,17 +25,18 @@
 // Turing (sm_75) has no cp.async: there the copy is done at once, and there is nothing to wait for.
 
 __device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    unsigned address;
-    asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }"
-        : "=r"(address) : "l"(pointer));
+    unsigned address = 0;
+    PTX(asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }"
+            : "=r"(address) : "l"(pointer)), );
     return address;
 }
 
 __device__ __forceinline__ void copy_16(void* shared, const void* global, bool valid) {
-#if __CUDA_ARCH__ >= 800
+#if SINCE_AMPERE
     int bytes = valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                 :: "r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
+    PTX(asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     :: "r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory"),
+        emulated_cp_async(shared, global, 16, bytes));
 #else
     uint4 value = {0, 0, 0, 0};
     if (valid) value = *static_cast<const uint4*>(global);
@@ -32,15 +45,16 @@ __device__ __forceinline__ void copy_16(void* shared, const void* global, bool v
 }
 
 __device__ __forceinline__ void copy_commit() {
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;" ::: "memory");
+#if SINCE_AMPERE
+    PTX(asm volatile("cp.async.commit_group;" ::: "memory"), emulated_cp_async_commit());
 #endif
 }
 
 template <int GROUPS>
 __device__ __forceinline__ void copy_wait() {
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" :: "n"(GROUPS) : "memory");
+#if SINCE_AMPERE
+    PTX(asm volatile("cp.async.wait_group %0;" :: "n"(GROUPS) : "memory"),
+        emulated_cp_async_wait(GROUPS));
 #endif
 }
 
@@ -53,15 +67,17 @@ __device__ __forceinline__ void copy_wait() {
 // rows 2(l%4) and 2(l%4)+1 of column l/4.
 
 __device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row)) : "memory");
+    PTX(asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(shared_address(row)) : "memory"),
+        emulated_ldmatrix(r, 4, row, false));
 }
 
 __device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row)) : "memory");
+    PTX(asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(shared_address(row)) : "memory"),
+        emulated_ldmatrix(r, 4, row, true));
 }
 
 // ---- Products --------------------------------------------------------------------------------
@@ -82,58 +98,50 @@ __device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const
 // Two 16-bit values share a register, the first one in its lower half.  The products are exact,
 // the sums are float32.
 
-#if defined(REAL_BF16) && __CUDA_ARCH__ >= 800
+#define MMA_16x8x16(TYPE)                                                                    \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE ".f32 "              \
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"           \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                            \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+
 __device__ __forceinline__ void multiply_16x8x16(float (&d)[4], const unsigned (&a)[4],
                                                  const unsigned (&b)[2]) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-#elif defined(REAL_F16) && __CUDA_ARCH__ >= 800
-__device__ __forceinline__ void multiply_16x8x16(float (&d)[4], const unsigned (&a)[4],
-                                                 const unsigned (&b)[2]) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
+#if defined(REAL_BF16) && SINCE_AMPERE
+    PTX(MMA_16x8x16("bf16"), emulated_mma_bf16(d, a, b));
+#elif defined(REAL_F16) && SINCE_AMPERE
+    PTX(MMA_16x8x16("f16"), emulated_mma_f16(d, a, b));
 #elif defined(REAL_F16)
-// Turing multiplies K = 8 at a time: the left half of A, then the right one.
-__device__ __forceinline__ void multiply_16x8x16(float (&d)[4], const unsigned (&a)[4],
-                                                 const unsigned (&b)[2]) {
+    // Turing multiplies K = 8 at a time: the left half of A, then the right one.
     for (int half = 0; half < 2; half++)
         asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
                      "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                      : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
-}
-#else
-// Turing has no tensor cores for bfloat16; Python refuses before it comes to this.
-__device__ __forceinline__ void multiply_16x8x16(float (&d)[4], const unsigned (&a)[4],
-                                                 const unsigned (&b)[2]) {
-    asm volatile("trap;");
-}
+#elif !defined(EMULATED)
+    asm volatile("trap;");  // no such instruction; Python refuses before it comes to this
 #endif
+}
 
 // TF32: float32 with 10 bits of mantissa instead of 23, rounded to the nearest (ties away).
 
 __device__ __forceinline__ unsigned to_tf32(float x) {
     unsigned bits = 0;
-#if __CUDA_ARCH__ >= 800
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+#if SINCE_AMPERE
+    PTX(asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x)),
+        bits = __float_as_uint(x) + 0x1000u & 0xffffe000u);
 #endif
     return bits;
 }
 
 __device__ __forceinline__ void multiply_16x8x8_tf32(float (&d)[4], const unsigned (&a)[4],
                                                      const unsigned (&b)[2]) {
-#if __CUDA_ARCH__ >= 800
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
+#if SINCE_AMPERE
+    PTX(asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1])),
+        emulated_mma_tf32(d, a, b));
+#elif !defined(EMULATED)
     asm volatile("trap;");
 #endif
 }

@@ -1,0 +1,166 @@
+// Convolution backward to the weights, as one product of matrices over all pixels.
+//
+//     dW (KH*KW*C x O) = X^T (KH*KW*C x N*OH*OW) dY (N*OH*OW x O)
+//
+// Again X, the windows, is written nowhere.  A tile of it is gathered as it lies in the picture,
+// pixels down and channels across, so A is turned.
+//
+// The product is small (27 x 32 for the first layer of a network) and its sums are long (100 000
+// pixels): tiles alone would keep a handful of blocks busy.  So the pixels are cut into parts
+// ("split-K"): the grid's z counts them, every block adds up its own part only, and `conv_sum`
+// adds the parts up afterwards.  With atomics that would be one kernel, and each run would round
+// in another order; like this, equal inputs give equal bits.
+
+namespace conv {
+
+template <class Tile, bool UNITS>
+struct PixelLoader {
+    static constexpr int A_UNITS = Tile::M / VEC, B_UNITS = Tile::N / VEC;  // in a row
+    static constexpr int A_STEP = Tile::THREADS / A_UNITS, B_STEP = Tile::THREADS / B_UNITS;
+    static_assert(Tile::K % A_STEP == 0 && Tile::K % B_STEP == 0, "threads share evenly");
+
+    const Windows& all;
+    const real *x, *dy;
+    int O, KW, m0, n0, first, end;  // the part: pixels first to end
+    Divider channels, taps_w, places, per_row;
+
+    __device__ __forceinline__ PixelLoader(const Windows& all, const real* x, const real* dy, int O,
+                                           int KW, int m0, int n0, int first, int end)
+        : all(all), x(x), dy(dy), O(O), KW(KW), m0(m0), n0(n0), first(first), end(end),
+          channels(all.channels), taps_w(KW), places(all.places()), per_row(all.w.places) {}
+
+    __device__ __forceinline__ void operator()(int step, real* a, real* b) const {
+        int p0 = first + step * Tile::K;
+        // A: a pixel's window is a row; the thread's tap stays the same in all of them.
+        int row = threadIdx.x / A_UNITS, column = threadIdx.x % A_UNITS * VEC;
+#pragma unroll 1
+        for (int e = 0; e < (UNITS ? 1 : VEC); e++) {
+            int k = m0 + column + e;
+            Tap tap(all, channels, taps_w, KW, k);
+#pragma unroll
+            for (int r = 0; r < Tile::K; r += A_STEP) {
+                Window window(x, all, places, per_row, p0 + row + r, end);
+                bool inside = false;
+                const real* from = window.pixel(all, tap.down, tap.right, inside) + tap.channel;
+                real* to = a + place<Tile::M>(row + r, column + e);
+                inside = inside && k < all.depth();
+                if (UNITS)
+                    copy_unit(to, from, x, inside);
+                else
+                    *to = inside ? *from : real{};
+            }
+        }
+        // B: rows of dy.
+        row = threadIdx.x / B_UNITS, column = threadIdx.x % B_UNITS * VEC;
+#pragma unroll
+        for (int r = 0; r < Tile::K; r += B_STEP) {
+            int p = p0 + row + r, o = n0 + column;
+            const real* from = dy + static_cast<int64>(p) * O + o;
+            real* to = b + place<Tile::N>(row + r, column);
+            if (UNITS) {
+                copy_unit(to, from, dy, p < end && o < O);
+            } else {
+                for (int e = 0; e < VEC; e++) to[e] = p < end && o + e < O ? from[e] : real{};
+            }
+        }
+    }
+};
+
+// parts: (number of parts, KH*KW*C, O).  A part has `share` pixels, the last one fewer.
+template <class Tile, class Way, bool UNITS>
+__device__ __forceinline__ void pixel_product(const real* x, const real* dy, acc* parts,
+                                              const Sizes& s, int share) {
+    __shared__ Pack packs[Tile::PACKS];
+    Windows all{forward_axis(s.H, s.OH, s.KH, s.SH, s.DH, s.top),
+                forward_axis(s.W, s.OW, s.KW, s.SW, s.DW, s.left), s.C};
+    int m0 = blockIdx.x * Tile::M, n0 = blockIdx.y * Tile::N, part = blockIdx.z;
+    int first = part * share, end = min(first + share, s.N * all.places());
+    Way way;
+    PixelLoader<Tile, UNITS> load(all, x, dy, s.O, s.KW, m0, n0, first, end);
+    walk<Tile>((end - first + Tile::K - 1) / Tile::K, packs[0].of, load,
+               [&](real* a, real* b) { way.multiply(a, b); });
+    int64 before = static_cast<int64>(part) * all.depth();
+    way.each([&](int row, int column, acc value) {
+        if (m0 + row < all.depth() && n0 + column < s.O)
+            parts[(before + m0 + row) * s.O + n0 + column] = value;
+    });
+}
+
+}  // namespace conv
+
+extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_weights_large(
+    const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
+    int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+    conv::pixel_product<conv::Large, conv::Exact<conv::Large, true>, true>(
+        x, dy, parts, SIZES_GIVEN, share);
+}
+extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_small(
+    const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
+    int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+    conv::pixel_product<conv::Small, conv::Exact<conv::Small, true>, true>(
+        x, dy, parts, SIZES_GIVEN, share);
+}
+extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_small_odd(
+    const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
+    int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+    conv::pixel_product<conv::Small, conv::Exact<conv::Small, true>, false>(
+        x, dy, parts, SIZES_GIVEN, share);
+}
+
+#ifdef REAL_F32
+extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_weights_large_tf32(
+    const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
+    int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+    conv::pixel_product<conv::Large, conv::Tf32<conv::Large, true>, true>(
+        x, dy, parts, SIZES_GIVEN, share);
+}
+extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_small_tf32(
+    const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
+    int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+    conv::pixel_product<conv::Small, conv::Tf32<conv::Small, true>, true>(
+        x, dy, parts, SIZES_GIVEN, share);
+}
+#endif
+
+// out[i] = the sum of parts[p][i] over all parts, always in the same order.  A block does 32
+// values: 8 threads share the parts of each, and the first of them adds up the 8 sums.
+extern "C" __global__ void conv_sum(const acc* parts, acc* out, int count, int size) {
+    __shared__ acc sums[8][32];
+    int i = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
+    acc sum = 0;
+    if (i < size)
+        for (int p = lane; p < count; p += 8) sum += parts[static_cast<int64>(p) * size + i];
+    sums[lane][threadIdx.x % 32] = sum;
+    __syncthreads();
+    if (lane > 0 || i >= size) return;
+    for (int other = 1; other < 8; other++) sum += sums[other][threadIdx.x];
+    out[i] = sum;
+}
+
+// The gradient of the bias, in parts: parts[p][o] = the sum of dy (rows, O) over `share` rows.
+extern "C" __global__ void conv_bias_parts(
+    const real* dy, acc* parts, int rows, int O, int share, int count) {
+    for (int64 i = first_index(); i < static_cast<int64>(count) * O; i += index_step()) {
+        int part = static_cast<int>(i / O), o = static_cast<int>(i % O);
+        int end = min((part + 1) * share, rows);
+        acc sum = 0;
+        for (int row = part * share; row < end; row++) sum += load(dy + static_cast<int64>(row) * O + o);
+        parts[i] = sum;
+    }
+}
+
+// (KH*KW, C, O) -> (KH*KW, O, C): the filters as the gradient of the input reads them.
+extern "C" __global__ void conv_turn(const real* w, real* turned, int taps, int C, int O) {
+    for (int64 i = first_index(); i < static_cast<int64>(taps) * C * O; i += index_step()) {
+        int c = static_cast<int>(i % C), o = static_cast<int>(i / C % O);
+        turned[i] = w[(i / C / O * C + c) * O + o];
+    }
+}
+
+// y = y + b, and ReLU: after products that can't do it on the way (cuBLAS).
+extern "C" __global__ void conv_bias(real* y, const acc* b, int64 size, int O, int relu) {
+    for (int64 i = first_index(); i < size; i += index_step()) {
+        acc value = load(y + i) + (b != nullptr ? b[i % O] : acc(0));
+        store(y + i, relu && value < 0 ? acc(0) : value);
+    }
+}
