@@ -107,20 +107,23 @@ extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_
         x, dy, parts, SIZES_GIVEN, share);
 }
 
-#ifdef REAL_F32
+// With TF32; in the modules of other storage types these do nothing.
 extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_weights_large_tf32(
     const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
     int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+#ifdef REAL_F32
     conv::pixel_product<conv::Large, conv::Tf32<conv::Large, true>, true>(
         x, dy, parts, SIZES_GIVEN, share);
+#endif
 }
 extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_small_tf32(
     const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
     int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+#ifdef REAL_F32
     conv::pixel_product<conv::Small, conv::Tf32<conv::Small, true>, true>(
         x, dy, parts, SIZES_GIVEN, share);
-}
 #endif
+}
 
 // out[i] = the sum of parts[p][i] over all parts, always in the same order.  A block does 32
 // values: 8 threads share the parts of each, and the first of them adds up the 8 sums.

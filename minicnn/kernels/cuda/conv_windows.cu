@@ -164,17 +164,20 @@ extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_windows_
         x, w, b, y, SIZES_GIVEN, back, relu);
 }
 
-#ifdef REAL_F32
+// With TF32; in the modules of other storage types these do nothing.
 extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_windows_large_tf32(
     const real* x, const real* w, const acc* b, real* y, int N, int H, int W, int C, int OH, int OW,
     int O, int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int back, int relu) {
+#ifdef REAL_F32
     conv::window_product<conv::Large, conv::Tf32<conv::Large, false>, true>(
         x, w, b, y, SIZES_GIVEN, back, relu);
+#endif
 }
 extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_windows_small_tf32(
     const real* x, const real* w, const acc* b, real* y, int N, int H, int W, int C, int OH, int OW,
     int O, int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int back, int relu) {
+#ifdef REAL_F32
     conv::window_product<conv::Small, conv::Tf32<conv::Small, false>, true>(
         x, w, b, y, SIZES_GIVEN, back, relu);
-}
 #endif
+}
