@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from minicnn.kernels.cuda import blas
+
 
 @contextmanager
 def installed() -> Iterator[ModuleType]:
@@ -16,9 +18,13 @@ def installed() -> Iterator[ModuleType]:
     real = {name: sys.modules.pop(name) for name in list(sys.modules) if is_cupy(name)}
     folder = str(Path(__file__).parent)
     sys.path.insert(0, folder)
+    find = blas.find
     try:
-        yield importlib.import_module("cupy")
+        module = importlib.import_module("cupy")
+        blas.find = importlib.import_module("cupy.cublas").Library
+        yield module
     finally:
+        blas.find = find
         sys.path.remove(folder)
         for name in list(sys.modules):
             if is_cupy(name):
