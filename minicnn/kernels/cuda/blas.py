@@ -139,21 +139,18 @@ def prepare() -> Blas:
     cupy = importlib.import_module("cupy")
     key = cupy.ndarray, cupy.cuda.Device().id
     if key not in handles:
-        handles[key] = Blas(load())
+        handles[key] = Blas(declared(find()))
     return handles[key]
 
 
-def load() -> Any:
-    """Return cuBLAS as CuPy has loaded it, with its functions' types declared.
-
-    Raises DeviceError where there is none.
-    """
+def find() -> Any:
+    """Return cuBLAS as CuPy has loaded it; raise DeviceError where there is none."""
     importlib.import_module("cupy_backends.cuda.libs.cublas")  # which loads it
     tried = []
     for name in candidates():
         try:
-            return declared(ctypes.CDLL(name))
-        except (OSError, AttributeError) as error:
+            return ctypes.CDLL(name)
+        except OSError as error:
             tried.append(f"{name}: {error}")
     raise DeviceError("CuPy has loaded no cuBLAS that can be used; " + "; ".join(tried))
 
