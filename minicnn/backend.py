@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -21,6 +22,9 @@ Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; docstrings give its shape and dtype."""
 
 Shape: TypeAlias = tuple[int, ...]
+
+after_cupy: list[Callable[[ModuleType], None]] = []
+"""Called with CuPy when a GPU is asked for: higher floors put their kernels behind the book."""
 
 INSTALL_GPU = "pip install 'minicnn[cuda12]'   or, for CUDA 13,   pip install 'minicnn[cuda13]'"
 
@@ -143,7 +147,7 @@ def probe_gpu(index: int = 0) -> str:
 def import_cupy() -> ModuleType:
     """Import CuPy or raise `DeviceError` with the original error and the install line."""
     try:
-        return importlib.import_module("cupy")
+        cupy = importlib.import_module("cupy")
     except ModuleNotFoundError as error:
         if error.name == "cupy":
             raise DeviceError(f"CuPy isn't installed. {INSTALL_GPU}") from error
@@ -153,6 +157,9 @@ def import_cupy() -> ModuleType:
             f"CuPy is installed but can't be imported ({first_line(error)}). "
             f"Its CUDA version must fit the driver: {INSTALL_GPU}"
         ) from error
+    for call in after_cupy:
+        call(cupy)
+    return cupy
 
 
 def first_line(error: BaseException) -> str:

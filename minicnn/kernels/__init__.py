@@ -3,3 +3,7 @@
 A body here is registered for one kind of array (``conv2d_forward.register(numpy.ndarray)``); the
 one in the book stays its definition, ``f.dispatch(object)``, and the tests compare the two.
 """
+
+from . import cuda
+
+__all__ = ["cuda"]

@@ -104,7 +104,7 @@ def check_argument(kernel_name: str, parameter: Parameter, value: Any) -> Any:
 
 def number(kernel_name: str, name: str, dtype: np.dtype | None, value: Any) -> Any:
     """Return a number in the type that the kernel declares."""
-    if dtype is None or isinstance(value, str) or np.ndim(value) or hasattr(value, "get"):
+    if dtype is None or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{kernel_name}: {name} must be a number, got {type(value)}")
     if dtype.kind in "iu" and int(value) != value:
         raise TypeError(f"{kernel_name}: {name} must be a whole number, got {value!r}")

@@ -1,4 +1,4 @@
-"""A GPU for the kernels of layers: the emulated one, and a real one where there is one."""
+"""A GPU for the kernels: the emulated one, and a real one where there is one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ import emulation
 import pytest
 from standin import installed
 
-from minicnn.kernels.cuda.module import KINDS
+from minicnn import backend
+from minicnn.kernels.cuda import module
 
 from .floor import Floor
 
-DEVICES = [
-    pytest.param("emulated", marks=pytest.mark.skipif(not emulation.compiler(), reason="no g++")),
-    pytest.param("real", marks=pytest.mark.gpu),
-]
+KINDS = tuple(module.KINDS)
+DEVICES = ["emulated", pytest.param("real", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture
+def cupy():
+    """The stand-in for CuPy, with the GPU's bodies behind the book."""
+    if emulation.compiler() is None:
+        pytest.skip("the emulation of kernels needs a C++ compiler, g++")
+    with installed() as found:
+        backend.import_cupy()
+        yield found
 
 
 @pytest.fixture(params=DEVICES)
 def device(request):
     """CuPy, or its stand-in."""
     if request.param == "emulated":
-        with installed() as cupy:
-            yield cupy
+        yield request.getfixturevalue("cupy")
     else:
         if reason := request.getfixturevalue("gpu_reason"):
             pytest.skip(reason)
@@ -40,3 +48,9 @@ def floor(request, device):
 def floor32(device):
     """The same for float32 alone."""
     return Floor(device, "float32")
+
+
+@pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
+def order(request, monkeypatch):
+    """Blocks and threads run from the first to the last, and the other way round."""
+    monkeypatch.setattr(emulation, "backwards", request.param)

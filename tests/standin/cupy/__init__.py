@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, functions, random
-from .array import counts, ndarray
+from . import cuda, functions, memory, random, stream
+from .array import counts, current_device, ndarray
 from .memory import default_pool
 from .raw import RawModule
 
@@ -25,6 +25,14 @@ __all__ = ["RawModule", "counts", "cuda", "ndarray", "random"]
 float16, float32, float64 = np.float16, np.float32, np.float64
 int32, int64, uint8, uint16, bool_ = np.int32, np.int64, np.uint8, np.uint16, np.bool_
 inf, pi, newaxis, dtype = np.inf, np.pi, None, np.dtype
+
+
+def reset() -> None:
+    """Begin anew: nothing counted, the first device, no stream, the default pool."""
+    counts.reset()
+    current_device[:] = [0]
+    stream.current[:] = [stream.Stream.null]
+    memory.allocators[:] = [default_pool.malloc]
 
 
 def get_default_memory_pool() -> cuda.MemoryPool:

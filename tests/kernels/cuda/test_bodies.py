@@ -1,0 +1,55 @@
+"""Every body that is registered for CuPy's arrays equals the readable one, its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kernels.test_registry import CASES, double, outcome
+from minicnn.kernels.cuda.registry import bodies
+
+LIMITS = {"float32": 1e-6, "float64": 1e-12}
+BODIES = {function.__name__: function for function, _ in bodies}
+
+
+def on_device(cupy, value):
+    """Put all arrays inside on the device."""
+    if isinstance(value, tuple | list):
+        return type(value)(on_device(cupy, part) for part in value)
+    return cupy.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def on_host(cupy, value):
+    """Get all arrays inside."""
+    if isinstance(value, tuple | list):
+        return type(value)(on_host(cupy, part) for part in value)
+    return value.get() if isinstance(value, cupy.ndarray) else value
+
+
+def test_every_body_has_cases():
+    assert set(BODIES) - set(CASES) == set()
+    assert len(BODIES) == len(bodies)
+
+
+def test_bodies_are_registered_once(cupy):
+    for function, own in bodies:
+        assert function.dispatch(cupy.ndarray) is own
+        assert function.dispatch(object) is not own is not function.dispatch(np.ndarray)
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, case) for name in BODIES for case in CASES[name]]
+)
+def test_body_equals_the_book(cupy, rng, name, case, dtype):
+    function, arguments = BODIES[name], CASES[name][case](rng, dtype)
+    expected = outcome(name, function.dispatch(object), double(arguments))
+    given = on_device(cupy, arguments)
+    cupy.counts.reset()
+    returned = function(*given)
+    assert (cupy.counts.synchronizations, cupy.counts.transfers) == (0, 0)
+    found = outcome(name, lambda *_: on_host(cupy, returned), on_host(cupy, given))
+    assert len(found) == len(expected) > 0
+    for array, wanted in zip(found, expected, strict=True):
+        assert (array.dtype, array.shape) == (dtype, wanted.shape)
+        assert np.linalg.norm(array - wanted) <= LIMITS[dtype] * np.linalg.norm(wanted)
