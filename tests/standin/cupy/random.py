@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .array import wrap
+from .stream import refuse
 
 
 def default_rng(seed: int | None = None) -> Generator:
@@ -43,6 +44,7 @@ class Generator:
 
 def checked(size: Any) -> Any:
     """Return a size if it is None, an integer or a tuple of integers."""
+    refuse("random numbers")
     for value in size if isinstance(size, tuple) else (size,):
         if type(value) not in (int, type(None)):
             raise TypeError(f"size {size!r}: expected an integer or a tuple of them")
