@@ -136,7 +136,7 @@ def test_wrong_labels_are_refused(floor32):
             )
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (200, 9), (70_001, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (200, 9), (2, 70_001)], ids=str)
 @pytest.mark.parametrize("how", ["numbers", "sums", "ids"])
 def test_mean_squared_error(floor, rng, shape, how):
     y, target = floor.exact(rng, shape), floor.exact(rng, shape)

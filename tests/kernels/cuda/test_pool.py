@@ -111,7 +111,11 @@ def test_globalaveragepool(floor, rng, shape):
 
 @pytest.mark.parametrize("C", [1, 3, 8, 24])
 def test_bias_relu(floor, rng, C):
-    x, b, dy = floor.exact(rng, (2, 3, 5, C)), rng.standard_normal(C), floor.exact(rng, (2, 3, 5, C))
+    x, b, dy = (
+        floor.exact(rng, (2, 3, 5, C)),
+        rng.standard_normal(C),
+        floor.exact(rng, (2, 3, 5, C)),
+    )
     b = b.astype("float32").astype("float64")
     on_x, y = floor.real(x), floor.s.new(x.shape)
     for bias, relu in ((b, True), (b, False), (None, True)):
