@@ -76,6 +76,9 @@ def train_step(
     except (ValueError, TypeError) as error:
         raise type(error)(f"x or labels can't be made an array: {error}") from error
     with planned.alone(model):  # another thread's step would change the gradients meanwhile
+        found = planned.whole_step(model, optimizer, x, labels, loss, meter)
+        if found is not None:
+            return found
         lr, steps = optimizer.current_lr, optimizer.steps
         check = partial(check_loss, model, x, lr=lr, steps=steps) if check_finite else None
         with whole_or_not_at_all(model):

@@ -10,7 +10,7 @@ Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept
 """
 
 from . import activation, convolution, estimate, gelu, norm, pooling, profile, simple, whole
-from .kept import alone, forget, infer, layers_of, step, tidy
+from .kept import alone, forget, infer, layers_of, step, tidy, whole_step
 from .plan import Plan
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "step",
     "tidy",
     "whole",
+    "whole_step",
 ]

@@ -21,7 +21,7 @@ def estimate(model: Sequential, N: int) -> tuple[int, int] | None:
     Two small plans of one slice show what a slice takes and what a picture.  Their memory isn't
     written to, so most of it is never there.
     """
-    if not planned(model):
+    if model.device.kind == "gpu" or not planned(model):
         return None
     training, predicting = (in_a_line(model, N, training) for training in (True, False))
     return training, predicting

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.rows import in_rows, masked, zero_row
-from ..kernels.cpu.script import Script, maximum
+from ..kernels.cpu.script import maximum
 from ..kernels.cpu.team import Team
 from ..layers import Layer, ReLU
 from .slices import Backwards, Run, teamwise
@@ -27,7 +27,7 @@ class Join(Layer):
         self.sides = dict(zip(map(id, team.scripts), sides, strict=True))
         self.dsides: list[Array] = []
 
-    def side(self, s: Script) -> Array:
+    def side(self, s: Any) -> Array:
         """Return the other side's output of a slice."""
         return self.sides[id(s)]
 

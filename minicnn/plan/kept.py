@@ -19,11 +19,13 @@ from threading import RLock
 from typing import Any
 
 from ..backend import Array
+from ..kernels import cuda
 from ..kernels.cpu.choose import algorithm
 from ..layers import Layer, Sequential
 from ..layers.base import OutOfMemory
 from ..parallel import thread_count
 from ..workers import processes_allowed
+from .gpu import DevicePlan, may_be_one
 from .plan import Plan
 
 KEPT = 4  # plans of one model: training, its last batch, validation, its last batch
@@ -31,11 +33,12 @@ LARGE = 512 << 20  # bytes: a plan for prediction that took more isn't kept
 
 
 def try_to_plan(
-    model: Sequential, x: Array, training: bool, lenders: list[Plan]
-) -> Plan | OutOfMemory:
+    model: Sequential, x: Array, training: bool, lenders: list[Any]
+) -> Plan | DevicePlan | OutOfMemory:
     """Return a new plan, or the error: a copy, so that what its frames hold of a plan is let go."""
+    kind = Plan if model.device.kind == "cpu" else DevicePlan
     try:
-        return Plan(model, len(x), x.dtype, training, lenders)
+        return kind(model, len(x), x.dtype, training, lenders)
     except MemoryError as error:
         said = OutOfMemory(*error.args)
     gc.collect()
@@ -49,12 +52,14 @@ class Plans:
     """
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[Any, Plan] = OrderedDict()
+        self.kept: OrderedDict[Any, Plan | DevicePlan] = OrderedDict()
         self.lock, self.at_work = RLock(), False
 
-    def get(self, model: Sequential, x: Array, training: bool) -> Plan:
+    def get(self, model: Sequential, x: Array, training: bool) -> Any:
         """Return the plan for such batches, made now if there is none."""
-        how = thread_count(), processes_allowed(), algorithm()
+        how: tuple[Any, ...] = thread_count(), processes_allowed(), algorithm()
+        if model.device.kind == "gpu":
+            how = model.compute, cuda.tf32_allowed()
         key = len(x), x.dtype, training, how
         if key in self.kept and not self.kept[key].fits(model):
             del self.kept[key]
@@ -63,7 +68,7 @@ class Plans:
         self.kept.move_to_end(key)
         return self.kept[key]
 
-    def make(self, model: Sequential, x: Array, training: bool) -> Plan:
+    def make(self, model: Sequential, x: Array, training: bool) -> Any:
         """Return a new plan.  If there is no memory for it, give up the others and try again."""
         for key in [key for key, plan in self.kept.items() if plan.params is not model.params]:
             del self.kept[key]  # the model was built anew
@@ -78,7 +83,7 @@ class Plans:
         return found
 
     @contextmanager
-    def use(self, model: Sequential, x: Array, training: bool) -> Iterator[Plan | None]:
+    def use(self, model: Sequential, x: Array, training: bool) -> Iterator[Any]:
         """Give the plan, and keep others off it meanwhile; None to who is in such a block already.
 
         Where there is no memory, all that can be given back is given back.
@@ -141,13 +146,14 @@ def tidy(model: Sequential) -> None:
 
 
 def planned(model: Sequential) -> bool:
-    """Whether the model runs by plans: on the CPU, and unless its own methods were replaced."""
+    """Whether the model runs by plans: unless its own methods were replaced."""
     own = {"forward", "backward", "backward_params", "infer"} & set(vars(model))
-    return model.device.kind == "cpu" and type(model) is Sequential and not own
+    able = model.device.kind == "cpu" or cuda.registered(model.device.xp)
+    return able and type(model) is Sequential and not own
 
 
 @contextmanager
-def plan_or_none(model: Sequential, x: Array, training: bool) -> Iterator[Plan | None]:
+def plan_or_none(model: Sequential, x: Array, training: bool) -> Iterator[Any]:
     """Give the plan, for the block alone; None where it is to go layer by layer."""
     if not planned(model):
         yield None
@@ -177,3 +183,19 @@ def infer(model: Sequential, x: Array) -> Array:
         return model.infer(x)
     with plans_of(model).use(model, x, training=False) as plan:
         return model.infer(x) if plan is None else plan.forward(x).copy()
+
+
+def whole_step(
+    model: Sequential, optimizer: Any, x: Array, labels: Array, loss: Any, meter: Any
+) -> Array | None:
+    """Do a step of training from x to the updated weights by one script; return the loss.
+
+    On a GPU, if loss and optimizer are such as can be written down; None if nothing was done.
+    """
+    if model.device.kind == "cpu" or not planned(model) or not may_be_one(model, optimizer, loss):
+        return None
+    x = model.check_input(x)
+    with plans_of(model).use(model, x, training=True) as plan:
+        if not isinstance(plan, DevicePlan):
+            return None
+        return plan.step(optimizer, loss, x, labels, meter)

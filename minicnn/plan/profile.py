@@ -26,6 +26,7 @@ from ..kernels.cpu.team import Team
 from ..layers import Sequential
 from ..losses import CrossEntropy
 from .kept import plan_or_none
+from .plan import Plan
 from .profile_clock import Clock, Step, read, watched
 from .profile_table import COPIES, Key, Profile, rows_of
 from .slices import Slice
@@ -39,7 +40,8 @@ def measure(model: Sequential, x: Array, labels: Array | None = None) -> Profile
     x = model.check_input(x)
     N, clock = len(x), Clock(model)
     steps: list[Step] = []
-    with plan_or_none(model, x, training=True) as plan, unchanged(model):
+    with plan_or_none(model, x, training=True) as found, unchanged(model):
+        plan = found if isinstance(found, Plan) else None  # on a GPU, layer by layer
         held = Counter[Key]() if plan is None else held_by_plan(model, x)
         twin = None if plan is None else watched(plan, clock)
         model.forget()

@@ -93,7 +93,7 @@ class Slice(Script):
         return self.team.prepare((layer.path, use), shape, write)
 
 
-Planner: TypeAlias = Callable[[Run, Array, Slice, bool], Planned]
+Planner: TypeAlias = Callable[[Run, Array, Any, bool], Planned]
 TeamPlanner: TypeAlias = Callable[
     [Run, list[Array], Team, bool], tuple[list[Array], Backwards] | None
 ]
@@ -135,7 +135,7 @@ def each_slice(planner: Planner) -> TeamPlanner:
     ) -> tuple[list[Array], Backwards] | None:
         planned = []
         for x, s in zip(xs, team.scripts, strict=True):
-            pair = planner(run, x, s, need_dx)  # type: ignore[arg-type]
+            pair = planner(run, x, s, need_dx)
             if pair is None:
                 return None
             planned.append(pair)

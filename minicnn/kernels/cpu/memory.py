@@ -143,5 +143,7 @@ def aligned(size: int) -> np.ndarray:
 
 
 def address(array: np.ndarray) -> int:
-    """Return where an array begins in memory."""
-    return int(array.__array_interface__["data"][0])
+    """Return where an array begins in memory, the host's or a GPU's."""
+    if isinstance(array, np.ndarray):
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)

@@ -5,5 +5,8 @@ bodies that `registry` knows are put behind the functions of the book.
 """
 
 from . import registry, update
+from .graph import graphs
+from .precision import allow_tf32, tf32_allowed
+from .registry import registered
 
-__all__ = ["registry", "update"]
+__all__ = ["allow_tf32", "graphs", "registered", "registry", "tf32_allowed", "update"]

@@ -31,4 +31,9 @@ def register(cupy: ModuleType) -> None:
             function.register(cupy.ndarray, own)
 
 
+def registered(cupy: Any) -> bool:
+    """Whether that was done for this CuPy."""
+    return any(cupy.ndarray in function.registry for function, _ in bodies)
+
+
 backend.after_cupy.append(register)

@@ -148,10 +148,15 @@ extern "C" __global__ void finish_norm(
 // The clock of training: one step further, and the learning rate of that step.  `rates` is a table of
 // the learning rates of the steps first + 1, first + 2, ...; after its end the last one stays.
 extern "C" __global__ void tick(
-    const acc* rates, int64 count, int64 first, int64* clock, acc* rate) {
+    const acc* rates, int64 count, const int64* first, int64* clock, acc* rate) {
     if (blockIdx.x || threadIdx.x) return;
-    int64 step = ++*clock, place = step - 1 - first;
+    int64 step = ++*clock, place = step - 1 - *first;
     *rate = rates[place < 0 ? 0 : place < count ? place : count - 1];
+}
+
+// Counters of random numbers go on likewise.
+extern "C" __global__ void count_on(int64* counters, int64 n) {
+    for (int64 i = first_index(); i < n; i += index_step()) counters[i]++;
 }
 
 // The same without a table, for a single step.

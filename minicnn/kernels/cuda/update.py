@@ -147,12 +147,18 @@ def norm(
     s.free(partial)
 
 
-def tick(s: Writer, rates: Array, first: int, clock: Array, rate: Array) -> None:
+def tick(s: Writer, rates: Array, first: Array, clock: Array, rate: Array) -> None:
     """Write the beginning of a step: the clock goes on, and the rate is that of the new step.
 
     rates: (R,) the learning rates of the steps first + 1, first + 2, ...; its last one stays.
+    first: (1,) int64.
     """
     s.launch("tick", 1, rates, rates.size, first, clock, rate, block=32)
+
+
+def count(s: Writer, counters: Array) -> None:
+    """Write counters + 1.  counters: int64 (n,)."""
+    s.launch("count_on", counters.size, counters, counters.size)
 
 
 def adjust_loss_scale(

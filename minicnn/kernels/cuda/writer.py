@@ -111,3 +111,8 @@ def number(kernel_name: str, name: str, dtype: np.dtype | None, value: Any) -> A
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
         raise OverflowError(f"{kernel_name}: {name} = {value} is too large for {dtype}")
     return dtype.type(value)
+
+
+def device_bytes(size: int) -> Array:
+    """Return so many bytes of the current device: a room for `Memory`."""
+    return importlib.import_module("cupy").empty(max(1, size), np.uint8)

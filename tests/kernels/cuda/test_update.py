@@ -201,9 +201,10 @@ def test_tick_reads_the_rate_of_the_step(cupy):
     s = Now("float32")
     rates = cupy.asarray(np.array([0.5, 0.25, 0.125], "float32"))
     clock, rate = cupy.asarray(np.array([9])), s.new((1,))
+    first = cupy.asarray(np.array([10]))
     seen = []
     for _ in range(6):
-        update.tick(s, rates, 10, clock, rate)
+        update.tick(s, rates, first, clock, rate)
         seen.append((int(clock.get()[0]), float(rate.get()[0])))
     assert seen == [(10, 0.5), (11, 0.5), (12, 0.25), (13, 0.125), (14, 0.125), (15, 0.125)]
 

@@ -138,6 +138,13 @@ class ndarray:
         counts.synchronizations += 1
         return self._host.copy()
 
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        refuse("a copy from the CPU")
+        if not isinstance(arr, np.ndarray) or (arr.shape, arr.dtype) != (self.shape, self.dtype):
+            raise TypeError(f"set: expected a NumPy array {self.shape} {self.dtype}, got {arr!r}")
+        counts.transfers += 1
+        self._host[...] = arr
+
     def item(self, *args: int) -> Any:
         return self.get().item(*args)
 
@@ -228,7 +235,7 @@ def method(name: str) -> Callable[..., Any]:
     return call
 
 
-VIEWS = ("ravel", "reshape", "squeeze", "swapaxes", "transpose")
+VIEWS = ("ravel", "reshape", "squeeze", "swapaxes", "transpose", "view")
 METHODS = (
     "argmax", "argmin", "argsort", "all", "any", "astype", "clip", "copy", "dot", "fill", "max",
     "mean", "min", "prod", "repeat", "std", "sum", "take", "var",

@@ -1,0 +1,125 @@
+"""Step: a whole step of training on a GPU, and its graph."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...backend import Array
+from ...kernels.cpu.script import Call, play
+from ...kernels.cuda import loss as losses
+from ...kernels.cuda.graph import capture, graphs_allowed
+from ...losses import CrossEntropy
+from ...metrics import Meter
+from ...optim import Optimizer
+from .clocks import Rates
+from .launches import Launches
+from .update import KNOWN, Scaling, write_update
+
+if TYPE_CHECKING:
+    from .plan import DevicePlan
+
+OFTEN = 2  # times that a step has run launch by launch when its graph is made
+
+
+class Step:
+    """Forward, loss, backward, update and counters, for one plan, loss and optimizer.
+
+    Nothing in it depends on the host: x and labels are copied to where it reads them, the learning
+    rate and all counters are on the device.  After some steps, which find out that all runs, it is
+    captured as one CUDA graph.  A graph does what the launches did, in their order: the numbers
+    are the same, bit for bit.
+    """
+
+    def __init__(
+        self, plan: DevicePlan, optimizer: Optimizer, loss: CrossEntropy, labels: Array
+    ) -> None:
+        self.settings = settings_of(optimizer, loss, labels)
+        script = plan.script
+        # Memory of its own: the plan's is given out again from call to call.
+        s = Launches(plan.N, script.kind, plan.params, training=True, room=script.memory.room)
+        self.labels = s.lasting(labels.shape, s.acc_dtype if labels.dtype.kind == "f" else "int64")
+        self.value = s.lasting((), s.acc_dtype)
+        self.loss_sum, self.correct = s.lasting((), "float64"), s.lasting((), "int64")
+        self.meter: weakref.ref[Meter] = weakref.ref(Meter())
+        self.rates = Rates(s)
+        scaling = Scaling(s) if s.kind == "float16" else None
+        before = self.rates.tick(s)
+        weight = None
+        if loss.class_weight is not None:
+            weight = s.lasting((len(loss.class_weight),), s.acc_dtype)
+            weight.set(np.array(loss.class_weight, s.acc_dtype))
+        losses.cross_entropy(
+            *(s, plan.y, self.labels, loss.label_smoothing, weight, self.value, plan.dy),
+            upstream=None if scaling is None else scaling.scale,
+            counters=(self.loss_sum, self.correct),
+        )
+        between = s.take()
+        write_update(s, optimizer, plan.params, self.rates, scaling)
+        after = s.take()
+        forward, backward = plan.forward_calls, plan.backward_calls
+        self.calls: list[Call] = [*before, *forward, *between, *backward, *after]
+        self.script, self.times, self.graph = s, 0, None
+
+    def fits(self, optimizer: Optimizer, loss: CrossEntropy, labels: Array) -> bool:
+        """Whether it was written for these."""
+        return self.settings == settings_of(optimizer, loss, labels)
+
+    def run(
+        self,
+        plan: DevicePlan,
+        optimizer: Optimizer,
+        x: Array,
+        labels: Array,
+        meter: Meter | None,
+    ) -> Array:
+        """Learn from a batch; return its loss, shape ()."""
+        plan.x[...] = x
+        self.labels[...] = labels
+        self.attach(meter)
+        if self.graph is None and self.times >= OFTEN and plan.script.whole and graphs_allowed():
+            self.graph = capture(self.calls)
+        try:
+            plan.clocks.set()
+            self.rates.set(optimizer)
+            if self.graph is not None and graphs_allowed():
+                self.graph.launch()
+            else:
+                play(self.calls)
+        except BaseException:  # nobody knows how far it came
+            plan.clocks.known, self.rates.steps = [], None
+            raise
+        self.times += 1
+        optimizer.steps += 1
+        plan.count()
+        if meter is not None:
+            meter.examples += plan.N
+        return self.value.copy()
+
+    def attach(self, meter: Meter | None) -> None:
+        """Let a meter's counters be those that the script moves on."""
+        before = self.meter()
+        if meter is before and (meter is None or meter.loss_sum is self.loss_sum):
+            return
+        if before is not None and before.loss_sum is self.loss_sum:
+            before.loss_sum, before.correct = self.loss_sum.copy(), self.correct.copy()
+        if meter is not None:
+            self.loss_sum[...] = meter.loss_sum
+            self.correct[...] = meter.correct
+            meter.loss_sum, meter.correct = self.loss_sum, self.correct
+            self.meter = weakref.ref(meter)
+
+
+def settings_of(optimizer: Optimizer, loss: CrossEntropy, labels: Array) -> tuple[Any, ...]:
+    """Return all that a step was written for, but for what it asks for in each step."""
+    changing = {"lr", "steps", "memory", "owner"}
+    options = tuple((k, v) for k, v in vars(optimizer).items() if k not in changing)
+    memory = tuple(id(array) for array in optimizer.memory.values())
+    return (type(optimizer), options, memory, loss, labels.shape, labels.dtype.kind)
+
+
+def may_be_one(model: Any, optimizer: Optimizer, loss: Any) -> bool:
+    """Whether update and loss are such as can be written down."""
+    return type(optimizer) in KNOWN and type(loss) is CrossEntropy and not model.params.penalized
