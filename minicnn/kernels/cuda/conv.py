@@ -54,7 +54,7 @@ def conv_backward_x(
     dy: (N, OH, OW, O)  w: (KH, KW, C/G, O)  dx: (N, H, W, C), in the storage type.
     """
     tf32 = uses_tf32(s)
-    way = choose(g, s.kind, tf32, algorithm)
+    way = choose(g, s.kind, tf32, algorithm, back=True)
     if way == "im2col":
         conv_im2col.backward_x(s, dy, w, dx, g, tf32)
     elif way == "groups":

@@ -50,11 +50,14 @@ TILES = MappingProxyType(
 )
 
 
-def choose(g: Geometry, kind: str, tf32: bool = False, algorithm: str = "auto") -> str:
+def choose(
+    g: Geometry, kind: str, tf32: bool = False, algorithm: str = "auto", back: bool = False
+) -> str:
     """Return "implicit", "im2col" or, where there are groups, "groups".
 
     kind: the storage type.  tf32: whether float32 is multiplied as TF32.  algorithm: "auto", or
-    what is wanted.
+    what is wanted.  back: for the gradient of the input.  Its columns are rounded before they are
+    added up; in 16 bits that costs digits, and "auto" doesn't.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm {algorithm!r}: expected one of {', '.join(ALGORITHMS)}")
@@ -64,6 +67,8 @@ def choose(g: Geometry, kind: str, tf32: bool = False, algorithm: str = "auto") 
         return algorithm
     if is_product(g):
         return "im2col" if min(g.C, g.O) >= 64 else "implicit"
+    if back and kind in ("float16", "bfloat16"):
+        return "implicit"
     return "im2col" if FILTERS["tf32" if tf32 else kind] <= g.O else "implicit"
 
 

@@ -1,0 +1,150 @@
+"""Mistakes planted in the kernels' sources: the comparison with the book has to see them all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emulation import KernelError
+from standin import installed
+
+from minicnn.kernels.cuda import module
+from minicnn.kernels.cuda.conv import conv_backward_w, conv_backward_x, conv_forward
+
+from .convolutions import Problem
+
+CASE = (2, 9, 8, 24), (3, 2, 40), {"stride": (2, 1), "padding": ((1, 0), (1, 2))}
+ODD = (2, 9, 8, 3), (3, 2, 10), {"stride": (2, 1), "padding": ((1, 0), (1, 2))}
+
+# What is written, what is planted instead, and the precision.
+FAULTS = {
+    "rows and columns of A are swapped": (
+        "load_matrices(left[i], at_a",
+        "load_matrices_transposed(left[i], at_a",
+        "bfloat16",
+    ),
+    "rows and columns of B are swapped": (
+        "load_matrices_transposed(right, b",
+        "load_matrices(right, b",
+        "bfloat16",
+    ),
+    "quarters of A in the wrong order": (
+        "a, row + inner + odd, k + high",
+        "a, row + inner + high, k + odd",
+        "bfloat16",
+    ),
+    "quarters of a turned A in the wrong order": (
+        "a, row + odd, k + inner + high",
+        "a, row + high, k + inner + odd",
+        "float16",
+    ),
+    "results in the wrong lanes": ("lane() / 4 + e / 2 * 8", "lane() / 4 + e % 2 * 8", "float16"),
+    "a lane of TF32's B that is another's": (
+        "k + t + 4 * e, column",
+        "k + 2 * t + e, column",
+        "tf32",
+    ),
+    "no tail along K": (
+        "k < all.depth();\n            if (all.h",
+        "true;\n            if (all.h",
+        "odd",
+    ),
+    "no last step": ("+ Tile::K - 1) / Tile::K, memory", ") / Tile::K, memory", "float16"),
+    "no tail of filters": (
+        "o + e < O; e++) to[e] = from[e]",
+        "e < VEC; e++) to[e] = from[e]",
+        "odd",
+    ),
+    "no margin": (
+        "static_cast<unsigned>(column) < static_cast<unsigned>(all.w.size)",
+        "column < all.w.size",
+        "float32",
+    ),
+    "no waiting for copies": ("copy_wait<AHEAD - 1>();", "", "bfloat16"),
+    "waiting for a group too few": ("copy_wait<AHEAD - 1>();", "copy_wait<AHEAD>();", "float32"),
+    "no barrier": ("- 1>();\n            __syncthreads();", "- 1>();", "float32"),
+    "a tile read as if it weren't swizzled": (
+        "from = tile + place<Tile::N>(row, column)",
+        "from = tile + row * Tile::N + column",
+        "float32",
+    ),
+    "another phase": ("places, count, (phase + margin", "places, count, (margin", "float32"),
+    "a phase with others' taps": ("all.h.filter + i", "i", "float32"),
+    "parts that aren't added up": ("p < count; p += 8", "p < 8; p += 8", "float32"),
+    "the neighbour's bias": (
+        "b[n0 + column] : acc(0)",
+        "b[n0 + (column ^ 1)] : acc(0)",
+        "bfloat16",
+    ),
+}
+BOUNDS = {"bfloat16": [2**-8, 2**-8, 2e-6], "float16": [2**-11, 2**-11, 2e-6]}
+FILES = (
+    "real.cuh",
+    "mma.cuh",
+    "tile.cuh",
+    "ways.cuh",
+    "windows.cuh",
+    "conv_windows.cu",
+    "conv_weights.cu",
+)
+
+
+def sources():
+    """Return what these tests need, without the large tiles: compiling is what takes the time."""
+    folder = Path(module.__file__).parent
+    text = "\n".join((folder / name).read_text() for name in FILES)
+    return re.sub(r'extern "C"[^{]*_large\w*\([^{]*\{.*?\n\}\n', "", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def cupy():
+    with installed() as cupy:
+        before = dict(module.compiled), dict(module.functions)
+        module.compiled.clear()
+        module.functions.clear()
+        yield cupy
+        for kept, own in zip(before, (module.compiled, module.functions), strict=True):
+            own.clear()
+            own.update(kept)
+
+
+def worst(p):
+    """Return how far y, dx and dw are from the book's, as parts of the largest value."""
+    s, g = p.s, p.g
+    x, w, dy = (p.put(a) for a in (p.x, p.w, p.dy))
+    y, dx, dw = s.new(p.y.shape), s.new(p.x.shape), s.new(p.w.shape, s.acc_dtype)
+    conv_forward(s, x, w, p.put_sum(p.b), y, g, algorithm="implicit")
+    conv_backward_x(s, dy, w, dx, g, algorithm="implicit")
+    conv_backward_w(s, x, dy, dw, g, algorithm="implicit")
+    pairs = (y, p.y), (dx, p.dx), (dw, p.dw)
+    errors = [np.abs(p.get(found) - wanted).max() / np.abs(wanted).max() for found, wanted in pairs]
+    return np.nan_to_num(errors, nan=np.inf)
+
+
+def found(cupy, monkeypatch, precision, source):
+    """Return whether a comparison of float32's precision sees something wrong."""
+    kind = {"tf32": "float32", "odd": "float32"}.get(precision, precision)
+    monkeypatch.setenv("MINICNN_TF32", str(int(precision == "tf32")))
+    monkeypatch.setattr("minicnn.kernels.cuda.conv_choose.STEPS", 1)
+    monkeypatch.setattr(module, "source", lambda: source)
+    case = ODD if precision == "odd" else CASE
+    p = Problem(cupy, case, kind, "tf32" if precision == "tf32" else kind)
+    try:
+        return bool((worst(p) > BOUNDS.get(kind, 2e-6)).any())
+    except KernelError:
+        return True
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_fault_is_seen(cupy, monkeypatch, name):
+    right, wrong, precision = FAULTS[name]
+    source = sources()
+    assert source.count(right) == 1, "the sources have changed: plant it elsewhere"
+    assert found(cupy, monkeypatch, precision, source.replace(right, wrong))
+
+
+@pytest.mark.parametrize("precision", sorted({precision for _, _, precision in FAULTS.values()}))
+def test_without_a_fault_nothing_is_seen(cupy, monkeypatch, precision):
+    assert not found(cupy, monkeypatch, precision, sources())
