@@ -4,9 +4,17 @@ Nothing here imports CuPy when it is imported itself.  Once `minicnn.backend` ha
 bodies that `registry` knows are put behind the functions of the book.
 """
 
-from . import registry, update
+from . import bodies_conv, registry, update
 from .graph import graphs
 from .precision import allow_tf32, tf32_allowed
 from .registry import registered
 
-__all__ = ["allow_tf32", "graphs", "registered", "registry", "tf32_allowed", "update"]
+__all__ = [
+    "allow_tf32",
+    "bodies_conv",
+    "graphs",
+    "registered",
+    "registry",
+    "tf32_allowed",
+    "update",
+]

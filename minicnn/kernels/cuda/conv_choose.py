@@ -31,7 +31,7 @@ STEPS = 16
 
 @dataclass(frozen=True)
 class Tile:
-    """The tile of a product that one block does: as in ways.cuh."""
+    """The tile of a product that one block does: as in tile_ways.cuh."""
 
     name: str
     M: int

@@ -35,25 +35,30 @@ def launch(
 
 
 def sizes(N: int, g: Geometry) -> tuple[int, ...]:
-    """Return what the kernels are told about a convolution: `Sizes` in windows.cuh.
+    """Return what the kernels are told about a convolution: `Sizes` in tile_windows.cuh.
 
-    Raises ValueError where an index would need more than 32 bits.
+    Raises ValueError where it doesn't fit.
     """
-    (top, _), (left, _) = g.margins
-    largest = max(
-        N * g.OH * g.OW,
-        N * g.H * g.W,
-        (g.H + sum(g.margins[0])) * (g.W + sum(g.margins[1])) * g.C,
-        g.OH * g.OW * g.T * g.C,
-        g.OH * g.OW * g.O,
-        g.T * g.C * g.O,
-    )
-    if largest >= 1 << 30:
+    if not fits(N, g):
         raise ValueError(
             f"a convolution of {N} pictures of {g.H}x{g.W}x{g.C} with {g.O} filters of "
             f"{g.KH}x{g.KW} is too large for one launch: use smaller batches or pictures"
         )
+    (top, _), (left, _) = g.margins
     return (
         *(N, g.H, g.W, g.C, g.OH, g.OW, g.O, g.KH, g.KW),
         *(g.SH, g.SW, g.DH, g.DW, top, left),
     )
+
+
+def fits(N: int, g: Geometry) -> bool:
+    """Whether 32 bits are enough to count pixels, and the values of one picture."""
+    (top, bottom), (left, right) = g.margins
+    return max(
+        N * g.OH * g.OW,
+        N * g.H * g.W,
+        (g.H + top + bottom) * (g.W + left + right) * g.C,
+        g.OH * g.OW * g.T * g.C,
+        g.OH * g.OW * g.O,
+        g.T * g.C * g.O,
+    ) < (1 << 30)

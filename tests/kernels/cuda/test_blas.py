@@ -7,7 +7,6 @@ import importlib
 
 import numpy as np
 import pytest
-from standin import installed
 
 from minicnn.backend import DeviceError
 from minicnn.kernels.cuda import blas
@@ -18,13 +17,7 @@ BOUNDS = {"float64": 1e-14, "float32": 1e-6, "float16": 6e-4, "bfloat16": 5e-3}
 
 
 @pytest.fixture
-def cupy():
-    with installed() as module:
-        yield module
-
-
-@pytest.fixture
-def calls(cupy):
+def calls(standin):
     found = importlib.import_module("cupy.cublas").calls
     found.clear()
     return found
@@ -67,9 +60,9 @@ def test_tf32_only_where_it_is_asked_for(cupy):
     assert np.abs(coarse.get() - exact.get()).max() > 1e-5
 
 
-def test_stream_comes_before_workspace(cupy, calls):
-    a = cupy.ones((2, 2), "float32")
-    blas.gemm(a, a, cupy.empty((2, 2), "float32"))
+def test_stream_comes_before_workspace(standin, calls):
+    a = standin.ones((2, 2), "float32")
+    blas.gemm(a, a, standin.empty((2, 2), "float32"))
     assert calls[-3:] == [
         "cublasSetStream_v2",
         "cublasSetWorkspace_v2",
@@ -94,10 +87,10 @@ def test_captured_product_reads_what_is_there_at_each_launch(cupy):
         np.testing.assert_array_equal(c.get(), b.get())
 
 
-def test_devices_have_handles_of_their_own(cupy):
+def test_devices_have_handles_of_their_own(standin):
     first = blas.prepare()
     assert blas.prepare() is first
-    with cupy.cuda.Device(1):
+    with standin.cuda.Device(1):
         second = blas.prepare()
     assert second is not first
     assert (first.workspace.device_id, second.workspace.device_id) == (0, 1)
@@ -132,19 +125,21 @@ def test_types_that_do_not_fit(cupy):
         blas.gemm(array("float32").T, array("float32"), array("float32"))
 
 
-def test_empty_product_is_no_call(cupy, calls):
+def test_empty_product_is_no_call(standin, calls):
     blas.gemm(
-        cupy.empty((0, 3), "float32"), cupy.empty((3, 2), "float32"), cupy.empty((0, 2), "float32")
+        standin.empty((0, 3), "float32"),
+        standin.empty((3, 2), "float32"),
+        standin.empty((0, 2), "float32"),
     )
     assert calls == []
 
 
-def test_failure_says_which_call(cupy, monkeypatch):
+def test_failure_says_which_call(standin, monkeypatch):
     own = blas.prepare()
     monkeypatch.setattr(own, "handle", ctypes.c_void_p(1))
-    a = cupy.ones((2, 2), "float32")
+    a = standin.ones((2, 2), "float32")
     with pytest.raises(DeviceError, match="cublasGemmStridedBatchedEx failed with status 7"):
-        blas.gemm(a, a, cupy.empty((2, 2), "float32"))
+        blas.gemm(a, a, standin.empty((2, 2), "float32"))
 
 
 def test_library_that_is_not_there(monkeypatch):

@@ -5,9 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.test_registry import CASES, double, outcome
+from kernels.test_registry import CASES as CPU_CASES
+from kernels.test_registry import double, outcome
 from minicnn.kernels.cuda.registry import bodies
 
+
+def dense(N, I, O, backward=False):
+    """Arguments of the dense layer, or of its gradient."""
+
+    def arguments(rng, dtype):
+        x, w, b, dy = (
+            rng.standard_normal(shape).astype(dtype) for shape in ((N, I), (I, O), (O,), (N, O))
+        )
+        return [dy, (x, w, True)] if backward else [x, w, b]
+
+    return arguments
+
+
+SIZES = {"classes": (7, 33, 10), "one": (1, 1, 1), "wide": (33, 64, 72)}
+CASES = CPU_CASES | {
+    "dense_forward": {case: dense(*sizes) for case, sizes in SIZES.items()},
+    "dense_backward": {case: dense(*sizes, backward=True) for case, sizes in SIZES.items()},
+}
 LIMITS = {"float32": 1e-6, "float64": 1e-12}
 BODIES = {function.__name__: function for function, _ in bodies}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import emulation
 import numpy as np
 import pytest
-from standin import installed
 
 from minicnn.kernels.cuda import conv, conv_choose, precision
 from minicnn.kernels.cuda.conv import (
@@ -23,14 +22,8 @@ from minicnn.kernels.cuda.module import KINDS
 from .convolutions import CASES, GROUPS, Problem, assert_close, from_storage
 
 LAST_ROUNDING = {"float64": 2**-53, "float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}
-SUMS = {"float64": 1e-14, "float32": 2e-6, "float16": 2e-6, "bfloat16": 2e-6}  # of the largest
+SUMS = {"float64": 1e-14, "float32": 2e-6, "float16": 1e-5, "bfloat16": 1e-5}  # of the largest
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def cupy():
-    with installed() as module:
-        yield module
 
 
 @pytest.fixture(params=["small", "large"])

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from emulation import KernelError
-from standin import installed
 
 from minicnn.kernels.cuda import module
 from minicnn.kernels.cuda.conv import conv_backward_w, conv_backward_x, conv_forward
@@ -84,8 +83,8 @@ FILES = (
     "real.cuh",
     "mma.cuh",
     "tile.cuh",
-    "ways.cuh",
-    "windows.cuh",
+    "tile_ways.cuh",
+    "tile_windows.cuh",
     "conv_windows.cu",
     "conv_weights.cu",
 )
@@ -99,15 +98,11 @@ def sources():
 
 
 @pytest.fixture
-def cupy():
-    with installed() as cupy:
-        before = dict(module.compiled), dict(module.functions)
-        module.compiled.clear()
-        module.functions.clear()
-        yield cupy
-        for kept, own in zip(before, (module.compiled, module.functions), strict=True):
-            own.clear()
-            own.update(kept)
+def cupy(standin, monkeypatch):
+    """The stand-in, with nothing compiled."""
+    monkeypatch.setattr(module, "compiled", {})
+    monkeypatch.setattr(module, "functions", {})
+    return standin
 
 
 def worst(p):

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from standin import installed
 
 from minicnn.functional import windows
 from minicnn.kernels.cuda import im2col as kernels
 from minicnn.kernels.cuda.module import KINDS
 
 from .convolutions import CASES, Problem, assert_close, rounded
-
-
-@pytest.fixture
-def cupy():
-    with installed() as module:
-        yield module
 
 
 def book(p):
