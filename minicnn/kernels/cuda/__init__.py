@@ -4,14 +4,26 @@ Nothing here imports CuPy when it is imported itself.  Once `minicnn.backend` ha
 bodies that `registry` knows are put behind the functions of the book.
 """
 
-from . import bodies_conv, registry, update
+from . import (
+    bodies_activation,
+    bodies_conv,
+    bodies_loss,
+    bodies_norm,
+    bodies_pool,
+    registry,
+    update,
+)
 from .graph import graphs
 from .precision import allow_tf32, tf32_allowed
 from .registry import registered
 
 __all__ = [
     "allow_tf32",
+    "bodies_activation",
     "bodies_conv",
+    "bodies_loss",
+    "bodies_norm",
+    "bodies_pool",
     "graphs",
     "registered",
     "registry",

@@ -9,6 +9,8 @@ from kernels.test_registry import CASES as CPU_CASES
 from kernels.test_registry import double, outcome
 from minicnn.kernels.cuda.registry import bodies
 
+from .test_pairs import TESTED
+
 
 def dense(N, I, O, backward=False):
     """Arguments of the dense layer, or of its gradient."""
@@ -27,8 +29,9 @@ CASES = CPU_CASES | {
     "dense_forward": {case: dense(*sizes) for case, sizes in SIZES.items()},
     "dense_backward": {case: dense(*sizes, backward=True) for case, sizes in SIZES.items()},
 }
+
 LIMITS = {"float32": 1e-6, "float64": 1e-12}
-BODIES = {function.__name__: function for function, _ in bodies}
+BODIES = {f.__name__: f for f, _ in bodies if f.__name__ not in TESTED}  # see there
 
 
 def on_device(cupy, value):
@@ -47,7 +50,7 @@ def on_host(cupy, value):
 
 def test_every_body_has_cases():
     assert set(BODIES) - set(CASES) == set()
-    assert len(BODIES) == len(bodies)
+    assert len(BODIES) + len(TESTED) == len(bodies)
 
 
 def test_bodies_are_registered_once(cupy):
