@@ -24,7 +24,8 @@ FLAGS = (
     *("-std=c++17", "-O1", "-fPIC", "-w", "-fvisibility=hidden", "-ffp-contract=off"),
     *("-fsanitize=bounds,alignment", "-ftrivial-auto-var-init=pattern"),
 )
-KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)')
+BOUNDS = r"(?:__launch_bounds__\([^)]*\)\s*)?"
+KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{BOUNDS}void\s+{BOUNDS}(\w+)')
 DYNAMIC = re.compile(
     r"extern\s+__shared__\s+((?:__align__\(\w+\)\s*)?)([\w ]+?)\s*(\w+)\s*\[\s*\]\s*;"
 )

@@ -4,6 +4,7 @@
 // thread has to wait, its fiber waits with it, and another fiber goes on.  A kernel without barriers
 // so runs in one fiber, as a loop.
 #pragma once
+#include <ucontext.h>
 
 namespace emulation {
 
@@ -40,6 +41,7 @@ static const uint64_t CANARY = 0x5afe5afe5afe5afeull;
 struct Fiber {
     char* stack;
     void* place;  // where it stands while another one runs
+    ucontext_t* context;
 };
 
 static void* scheduler_place;
@@ -47,7 +49,7 @@ static Fiber* running;
 static std::vector<Fiber*> idle;
 static void work();
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(BY_UCONTEXT)
 extern "C" void emulation_switch(void** from, void* to) __attribute__((visibility("hidden")));
 asm(R"(
 .text
@@ -71,26 +73,25 @@ emulation_switch:
     popq %rbp
     ret
 )");
-static void* prepare(char* stack) {
-    void** top = (void**)(stack + STACK);
+static void* prepare(Fiber* fiber) {
+    void** top = (void**)(fiber->stack + STACK);
     *--top = nullptr;         // work() never returns; this keeps the stack aligned for it
     *--top = (void*)work;
     for (int i = 0; i < 6; i++) *--top = nullptr;  // the six registers
     return top;
 }
 #else
-#include <ucontext.h>
-static void* prepare(char* stack) {
-    ucontext_t* place = new ucontext_t;
+static void* prepare(Fiber* fiber) {
+    ucontext_t* place = fiber->context ? fiber->context : fiber->context = new ucontext_t;
     getcontext(place);
-    place->uc_stack.ss_sp = stack;
+    place->uc_stack.ss_sp = fiber->stack;
     place->uc_stack.ss_size = STACK;
     place->uc_link = nullptr;
     makecontext(place, work, 0);
     return place;
 }
 static void emulation_switch(void** from, void* to) {
-    if (*from == nullptr) *from = new ucontext_t;
+    if (*from == nullptr) *from = new ucontext_t;  // the scheduler's
     swapcontext((ucontext_t*)*from, (ucontext_t*)to);
 }
 #endif
@@ -98,7 +99,7 @@ static void emulation_switch(void** from, void* to) {
 static Fiber* new_fiber() {
     Fiber* fiber;
     if (idle.empty()) {
-        fiber = new Fiber;
+        fiber = new Fiber();
         fiber->stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (fiber->stack == MAP_FAILED) abort();
@@ -107,7 +108,7 @@ static Fiber* new_fiber() {
         fiber = idle.back();
         idle.pop_back();
     }
-    fiber->place = prepare(fiber->stack);
+    fiber->place = prepare(fiber);
     return fiber;
 }
 
@@ -143,13 +144,12 @@ struct Thread {
     std::vector<std::vector<Copy>> copies;  // groups on their way (cp.async); the last one is open
 };
 
-struct Body { virtual void operator()() = 0; };
-
 static std::vector<Thread> threads;
 static std::vector<int> order, ready;
 static size_t begun, next_ready, done, at_block;
 static int current, count;
-static Body* body;
+static void (*body)(void** arguments);
+static void** arguments;
 
 static void step_in(int t) {
     current = t;
@@ -163,7 +163,7 @@ static void work() {  // what a fiber does
             int t = order[begun++];
             threads[t].fiber = running;
             step_in(t);
-            (*body)();
+            body(arguments);
             threads[current].state = DONE;
             done++;
         }
@@ -286,8 +286,9 @@ static bool overrun(size_t shared) {
 
 struct Launch { unsigned grid[3], block[3], shared, backwards; };
 
-static int run(Body& what, const Launch& launch, char* text, size_t size) {
-    message = text, message_size = size, failed = false, body = &what;
+static int run(
+    void (*kernel)(void**), void** from, const Launch& launch, char* text, size_t size) {
+    message = text, message_size = size, failed = false, body = kernel, arguments = from;
     blockDim = {launch.block[0], launch.block[1], launch.block[2]};
     gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
     count = blockDim.x * blockDim.y * blockDim.z;
@@ -312,22 +313,13 @@ static int run(Body& what, const Launch& launch, char* text, size_t size) {
 
 // A kernel's call, from the addresses of its arguments; and the sizes of its parameters.
 
-template <class... A> struct Call : Body {
-    void (*kernel)(A...);
-    std::tuple<A...> arguments;
-    Call(void (*kernel)(A...), std::tuple<A...> a) : kernel(kernel), arguments(a) {}
-    void operator()() override { std::apply(kernel, arguments); }
-};
-
-template <class... A, size_t... I>
-int launch(void (*kernel)(A...), void** from, const Launch& how, char* text, size_t size,
-           std::index_sequence<I...>) {
-    Call<A...> call(kernel, std::tuple<A...>(*(A*)from[I]...));
-    return run(call, how, text, size);
+template <auto kernel, class... A, size_t... I>
+void call(void** from, void (*)(A...), std::index_sequence<I...>) {
+    kernel(*(A*)from[I]...);
 }
-template <class... A>
-int launch(void (*kernel)(A...), void** from, const Launch& how, char* text, size_t size) {
-    return launch(kernel, from, how, text, size, std::index_sequence_for<A...>());
+template <class... A> std::index_sequence_for<A...> places(void (*)(A...));
+template <auto kernel> void body_of(void** from) {
+    call<kernel>(from, kernel, decltype(places(kernel))());
 }
 
 template <class T> void describe(char*& out) {  // "p4 " a pointer to 4 bytes, "i8 ", "f4 "
@@ -355,7 +347,7 @@ extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismat
 #define EMULATED_KERNEL(name)                                                                    \
     extern "C" __attribute__((visibility("default"))) int launch_##name(                        \
         void** arguments, const emulation::Launch* how, char* text, size_t size) {               \
-        return emulation::launch(name, arguments, *how, text, size);                             \
+        return emulation::run(emulation::body_of<name>, arguments, *how, text, size);            \
     }                                                                                            \
     extern "C" __attribute__((visibility("default"))) void signature_##name(char* out) {        \
         emulation::signature(name, out);                                                         \

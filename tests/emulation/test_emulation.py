@@ -135,9 +135,10 @@ extern "C" __global__ void halves(const float* x, uint16_t* y, float* z, int n) 
 """
 
 
-@pytest.fixture(scope="module")
-def library():
-    return Library(SOURCE)
+@pytest.fixture(scope="module", params=[(), ("-DBY_UCONTEXT",)], ids=["", "ucontext"])
+def library(request):
+    """The kernels, with threads that change by our own switch or by the C library's."""
+    return Library(SOURCE, request.param)
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])

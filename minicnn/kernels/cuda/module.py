@@ -43,9 +43,8 @@ TYPES = MappingProxyType(
     }
 )
 
-KERNEL = re.compile(
-    r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)'
-)
+BOUNDS = r"(?:__launch_bounds__\([^)]*\)\s*)?"
+KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{BOUNDS}void\s+{BOUNDS}(\w+)\s*\(([^)]*)\)')
 COMMENT = re.compile(r"//[^\n]*")
 
 Parameter = tuple[str, np.dtype | None, bool]

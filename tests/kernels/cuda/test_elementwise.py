@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from minicnn.kernels.cuda import elementwise
+from minicnn.kernels.cuda.module import KINDS
 from minicnn.kernels.cuda.writer import Now
-
-from .conftest import KINDS
 
 pytestmark = pytest.mark.usefixtures("order")
 each_kind = pytest.mark.parametrize("kind", KINDS)

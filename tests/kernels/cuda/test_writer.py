@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from minicnn.kernels.cuda import module
+from minicnn.kernels.cuda.module import KINDS
 from minicnn.kernels.cuda.writer import MOST_BLOCKS, Now, Writer
-
-from .conftest import KINDS
 
 
 class Kept(Writer):
@@ -57,7 +56,7 @@ def test_parameters_are_read_from_the_sources():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parameters_are_those_of_the_compiler(cupy, kind):
+def test_parameters_are_those_of_the_compiler(standin, kind):
     library = module.compile(kind)
     library.compile()
     for name, declared in module.parameters(kind).items():
@@ -115,27 +114,27 @@ def test_null_pointer(cupy):
     np.testing.assert_array_equal(w.get(), 0.75)
 
 
-def test_writing_beyond_an_array_is_seen(cupy):
+def test_writing_beyond_an_array_is_seen(standin):
     s = Now("float32")
     x = s.new((40,))
     with pytest.raises(emulation.KernelError, match="fill_elements writes behind its array"):
         s.launch("fill_elements", 41, x, 1, 41)
-    whole = cupy.zeros((60,), dtype="float32")
+    whole = standin.zeros((60,), dtype="float32")
     with pytest.raises(emulation.KernelError, match="fill_elements writes behind"):
         s.launch("fill_elements", 41, whole[20:], 1, 41)
 
 
-def test_a_module_is_compiled_once(cupy):
+def test_a_module_is_compiled_once(standin):
     assert module.compile("float32") is module.compile("float32")
     first = module.kernel("float32", "copy_elements")
     assert module.kernel("float32", "copy_elements") is first
-    with cupy.cuda.Device(1):
+    with standin.cuda.Device(1):
         assert module.compile("float32") is not module.functions  # one for each device
         assert module.kernel("float32", "copy_elements") is not first
 
 
-def test_much_shared_memory_is_asked_for(cupy):
-    s, x = Now("float32"), cupy.ones((4,), dtype="float32")
+def test_much_shared_memory_is_asked_for(standin):
+    s, x = Now("float32"), standin.ones((4,), dtype="float32")
     s.launch("fill_elements", 4, x, 1, 4, shared=100 << 10)
     with pytest.raises(RuntimeError, match="INVALID_VALUE"):
         s.launch("fill_elements", 4, x, 1, 4, shared=300 << 10)
