@@ -97,6 +97,15 @@ def test_gpu_synchronize_waits(cupy):
     assert cupy.counts.synchronizations == 1
 
 
+def test_kernels_are_told_of_cupy(cupy, monkeypatch):
+    told = []
+    monkeypatch.setattr(backend, "after_cupy", [told.append])
+    device("cpu")
+    assert told == []
+    device("gpu")
+    assert told == [cupy]
+
+
 def test_probe_runs_a_kernel(cupy, monkeypatch):
     sizes, arange = [], cupy.arange
     monkeypatch.setattr(

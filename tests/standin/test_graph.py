@@ -134,6 +134,13 @@ def test_kernels_are_recorded(cupy, stream):
     graph.launch()
     graph.launch()
     assert (x.get() == 16).all() and (y.get() == 8).all()
+    with cupy.cuda.using_allocator(None):
+        stream.begin_capture()
+        twice((3,), (128,), (x, cupy.empty((300,), dtype="float32"), np.int32(300)))
+        graph = stream.end_capture()
+    gc.collect()
+    with pytest.raises(RuntimeError, match="memory that was freed"):
+        graph.launch()
 
 
 def test_graph_on_memory_that_was_freed_is_refused(cupy, stream):

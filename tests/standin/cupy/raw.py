@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -84,19 +85,20 @@ class Function:
         if len(args) != len(wanted):
             raise TypeError(f"{name} has {len(wanted)} parameters, got {len(args)} arguments")
         values = [value(name, k, *pair) for k, pair in enumerate(zip(wanted, args, strict=True))]
-        memories = [a.memory for a in args if isinstance(a, ndarray)]
-        hosts = [a._host for a in args if isinstance(a, ndarray)]
+        arrays = [a for a in args if isinstance(a, ndarray)]
+        hosts = [a._host for a in arrays]
+        guarded = [a.memory and weakref.ref(a.memory) for a in arrays]  # a graph holds none
 
         def launch() -> None:
             addresses = [v.ctypes.data for v in values]
             self.library.launch(name, grid, block, addresses, shared_mem)
-            for k, memory in enumerate(memories):
-                where = memory.overrun() if memory is not None else ""
-                if where:
+            for k, reference in enumerate(guarded):
+                memory = reference and reference()
+                if memory and (where := memory.overrun()):
                     shape = hosts[k].shape
                     raise KernelError(f"{name} writes {where} its array number {k}, {shape}")
 
-        do(launch, *memories)
+        do(launch, *(a.memory for a in arrays))
 
 
 def value(name: str, k: int, wanted: str, argument: Any) -> np.ndarray:
