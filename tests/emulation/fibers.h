@@ -40,6 +40,7 @@ static const uint64_t CANARY = 0x5afe5afe5afe5afeull;
 
 struct Fiber {
     char* stack;
+    size_t number;
     void* place;  // where it stands while another one runs
     ucontext_t* context;
 };
@@ -47,6 +48,7 @@ struct Fiber {
 static void* scheduler_place;
 static Fiber* running;
 static std::vector<Fiber*> idle;
+static size_t fibers;
 static void work();
 
 #if defined(__x86_64__) && !defined(BY_UCONTEXT)
@@ -74,7 +76,7 @@ emulation_switch:
     ret
 )");
 static void* prepare(Fiber* fiber) {
-    void** top = (void**)(fiber->stack + STACK);
+    void** top = (void**)(fiber->stack + STACK - fiber->number * 256 % 8192);  // other cache lines
     *--top = nullptr;         // work() never returns; this keeps the stack aligned for it
     *--top = (void*)work;
     for (int i = 0; i < 6; i++) *--top = nullptr;  // the six registers
@@ -100,6 +102,7 @@ static Fiber* new_fiber() {
     Fiber* fiber;
     if (idle.empty()) {
         fiber = new Fiber();
+        fiber->number = fibers++;
         fiber->stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (fiber->stack == MAP_FAILED) abort();
@@ -146,6 +149,7 @@ struct Thread {
 
 static std::vector<Thread> threads;
 static std::vector<int> order, ready;
+static std::vector<unsigned> arrived;  // of each warp: the lanes that wait for others
 static size_t begun, next_ready, done, at_block;
 static int current, count;
 static void (*body)(void** arguments);
@@ -196,13 +200,18 @@ static __attribute__((noinline)) void collective(
     if (!(mask >> (own & 31) & 1)) fail("%s:%d: %s without its own lane in the mask", file, line, name);
     thread.data = data, thread.together = together, thread.mask = mask, thread.name = name;
     thread.file = file, thread.line = line, thread.state = AT_WARP;
+    unsigned& here = arrived[own / 32];
+    here |= 1u << (own & 31);
+    if ((here & mask) != mask) {  // someone is still to come
+        if (first + 32 > count && mask >> (count & 31))
+            fail("%s:%d: %s wants lane %d, but the block has only %d threads", file, line, name,
+                 31 - __builtin_clz(mask), count);
+        return to_scheduler();
+    }
     void* lanes[32];
     for (int i = 0; i < 32; i++) {
         if (!(mask >> i & 1)) continue;
-        if (first + i >= count)
-            fail("%s:%d: %s wants lane %d, but the block has only %d threads", file, line, name, i, count);
         Thread& other = threads[first + i];
-        if (other.state != AT_WARP) return to_scheduler();  // someone is still to come
         if (other.line != line || other.mask != mask || strcmp(other.name, name))
             fail("%s:%d: lanes of one warp are in %s here and in %s in line %d", file, line, name,
                  other.name, other.line);
@@ -212,6 +221,7 @@ static __attribute__((noinline)) void collective(
     for (int i = 0; i < 32; i++)
         if (mask >> i & 1 && first + i != own) ready.push_back(first + i), threads[first + i].state = RUNS;
     thread.state = RUNS;
+    here &= ~mask;
 }
 
 // Nobody can run: the barrier is complete, or somebody waits in vain.
@@ -293,6 +303,7 @@ static int run(
     gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
     count = blockDim.x * blockDim.y * blockDim.z;
     threads.resize(count);
+    arrived.assign((count + 31) / 32, 0);
     order.resize(count);
     for (int t = 0; t < count; t++) {
         order[t] = launch.backwards ? count - 1 - t : t;

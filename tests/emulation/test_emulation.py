@@ -205,7 +205,7 @@ def test_divergence_is_an_error(library, order, name, message):
 
 
 def test_block_of_half_a_warp_has_no_full_mask(library):
-    with pytest.raises(KernelError, match="wants lane 16, but the block has only 16 threads"):
+    with pytest.raises(KernelError, match="wants lane 31, but the block has only 16 threads"):
         run(library, "warp_sums", 1, 16, np.zeros(32), np.zeros(1))
 
 
