@@ -59,17 +59,36 @@ class Launch(ctypes.Structure):
 
 
 class Library:
-    """The kernels of a source, compiled.  options: those with -D count."""
+    """The kernels of a source; options: those with -D count.
+
+    A source of several files (``#line 1 "name.cu"`` before each) is compiled file by file, each
+    with what stands before the first of them, and only when one of its kernels is asked for.
+    """
 
     def __init__(self, source: str, options: Sequence[str] = ()) -> None:
-        self.names = KERNEL.findall(source)
-        self.library = ctypes.PyDLL(str(build(source, tuple(options))))
-        self.signatures = {name: self.signature(name) for name in self.names}
+        self.options = tuple(options)
+        self.shared, *files = re.split(r'(?m)^(?=#line 1 "[^"]*\.cu")', source)
+        self.files = files or [""]
+        self.file_of = {
+            name: k for k, text in enumerate(self.files) for name in KERNEL.findall(text)
+        }
+        if not files:
+            self.file_of = dict.fromkeys(KERNEL.findall(source), 0)
+        self.names = list(self.file_of)
+        self.loaded: dict[int, ctypes.PyDLL] = {}
+
+    def load(self, name: str) -> ctypes.PyDLL:
+        """Return the compiled file that a kernel is in."""
+        k = self.file_of[name]
+        if k not in self.loaded:
+            path = build(self.shared + self.files[k], self.options)
+            self.loaded[k] = ctypes.PyDLL(str(path))  # it keeps Python's lock: one launch at a time
+        return self.loaded[k]
 
     def signature(self, name: str) -> tuple[str, ...]:
         """Return a kernel's parameters: "p4" points to 4 bytes each, "i8" and "f4" are values."""
         text = ctypes.create_string_buffer(4096)
-        self.library[f"signature_{name}"](text)
+        self.load(name)[f"signature_{name}"](text)
         return tuple(text.value.decode().split())
 
     def launch(
@@ -84,7 +103,7 @@ class Library:
         pointers = (ctypes.c_void_p * max(1, len(arguments)))(*arguments)
         how = Launch((*grid,), (*block,), shared, backwards)
         text = ctypes.create_string_buffer(1000)
-        if self.library[f"launch_{name}"](pointers, ctypes.byref(how), text, 1000):
+        if self.load(name)[f"launch_{name}"](pointers, ctypes.byref(how), text, 1000):
             raise KernelError(f"{name}: {text.value.decode(errors='replace')}")
 
 
@@ -99,20 +118,39 @@ def translate(source: str) -> str:
 
 def build(source: str, options: tuple[str, ...]) -> Path:
     """Compile a source, or find it compiled; return the library's path."""
-    text = translate(source)
     flags = [*FLAGS, *(option for option in options if option.startswith("-D"))]
-    parts = [text, *flags, version(), *(path.read_text() for path in sorted(HERE.glob("*.h")))]
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    path = folder() / f"{name}.so"
-    if path.exists():
-        return path
-    with tempfile.TemporaryDirectory(dir=folder()) as place:
-        code, compiled, linked = (Path(place) / f"kernels.{end}" for end in ("cpp", "o", "so"))
-        code.write_text(text)
-        command([*flags, f"-I{HERE}", "-c", str(code), "-o", str(compiled)])
-        command(["-shared", str(compiled), "-o", str(linked)])  # without the sanitizers' libraries
-        linked.replace(path)
+    if "-DBY_UCONTEXT" not in flags:
+        flags = [f"-I{header().parent}", *flags]
+    flags = [*flags, f"-I{HERE}"]
+    text = translate(source)
+    path = folder() / f"{digest(text, *flags)}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=folder()) as place:
+            code, compiled, linked = (Path(place) / f"kernels.{end}" for end in ("cpp", "o", "so"))
+            code.write_text(text)
+            command([*flags, "-c", str(code), "-o", str(compiled)])
+            command(["-shared", str(compiled), "-o", str(linked)])  # without sanitizers' libraries
+            linked.replace(path)
     return path
+
+
+@cache
+def header() -> Path:
+    """Compile `cuda.h` by itself, once for all sources, or find it compiled."""
+    path = folder() / digest(*FLAGS) / "cuda.h.gch"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder()) as place:
+            compiled = Path(place) / path.name
+            command([*FLAGS, "-x", "c++-header", str(HERE / "cuda.h"), "-o", str(compiled)])
+            compiled.replace(path)
+    return path
+
+
+def digest(*parts: str) -> str:
+    """Return a name for what is made of these, the headers and this compiler."""
+    parts = (*parts, version(), *(path.read_text() for path in sorted(HERE.glob("*.h"))))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
 def command(arguments: list[str]) -> None:

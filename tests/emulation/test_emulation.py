@@ -157,9 +157,9 @@ def run(library, name, grid, block, *arguments, shared=0):
 
 
 def test_signature_is_what_the_kernel_declares(library):
-    assert library.signatures["reversed_in_block"] == ("p4", "p4")
-    assert library.signatures["index_in_shared"] == ("p4", "i4")
-    assert library.signatures["product_16"] == ("p2", "p2", "p4", "i4")
+    assert library.signature("reversed_in_block") == ("p4", "p4")
+    assert library.signature("index_in_shared") == ("p4", "i4")
+    assert library.signature("product_16") == ("p2", "p2", "p4", "i4")
 
 
 def test_barrier_separates_writing_from_reading(library, order):
@@ -307,5 +307,18 @@ def test_halves_are_those_of_numpy(library, rng):
 
 
 def test_complaint_of_the_compiler_is_shown():
-    with pytest.raises(emulation.CompileError, match="no_such_function"):
-        Library('extern "C" __global__ void k(int* y) { *y = no_such_function(); }')
+    with pytest.raises(emulation.CompileError, match="no_such"):
+        Library('extern "C" __global__ void k(int* y) { *y = no_such(); }').signature("k")
+
+
+def test_files_are_compiled_when_they_are_needed():
+    parts = ["typedef float real;"] + [
+        f'#line 1 "{name}.cu"\nextern "C" __global__ void {name}(real* y) {{ {body} }}'
+        for name, body in (("good", "*y = 3;"), ("bad", "*y = nothing;"), ("index", "int x[2];"))
+    ]
+    library, y = Library("\n".join(parts)), np.zeros(1, "float32")
+    assert library.names == ["good", "bad", "index"]
+    run(library, "good", 1, 1, y)
+    assert y == 3
+    with pytest.raises(emulation.CompileError, match=r"bad\.cu:1"):
+        run(library, "bad", 1, 1, y)

@@ -35,3 +35,8 @@ class Compiler:
         error = getattr(self.library, name)(*arguments)
         if error:
             raise RuntimeError(f"{name}: error {error}")
+
+
+def compile_one(path: Path, source: str, options: tuple[str, ...]) -> tuple[bool, str, bytes]:
+    """Compile in a process of its own."""
+    return Compiler(path).compile(source, options)

@@ -65,7 +65,7 @@ def test_parameters_are_those_of_the_compiler(standin, kind):
             for _, dtype, is_array in declared
         ]
         expected = tuple(f"{letter}{size or 0}" for letter, size in sizes)
-        assert library.library.signatures[name] == expected, name
+        assert library.library.signature(name) == expected, name
     assert set(library.library.names) == set(module.parameters(kind))
 
 

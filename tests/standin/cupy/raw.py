@@ -81,7 +81,7 @@ class Function:
             raise RuntimeError(f"CUDA_ERROR_INVALID_VALUE: {name}: grid {grid}, block {block}")
         if shared_mem > self.owner.shared:
             raise RuntimeError(f"CUDA_ERROR_INVALID_VALUE: {name}: {shared_mem} bytes are shared")
-        wanted = self.library.signatures[name]
+        wanted = self.library.signature(name)
         if len(args) != len(wanted):
             raise TypeError(f"{name} has {len(wanted)} parameters, got {len(args)} arguments")
         values = [value(name, k, *pair) for k, pair in enumerate(zip(wanted, args, strict=True))]
