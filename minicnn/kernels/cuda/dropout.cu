@@ -59,14 +59,3 @@ extern "C" __global__ void dropout(const real* x, real* y, acc rate, uint64 seed
         }
     }
 }
-
-// The generator itself, for its test: four numbers for each counter of four.
-extern "C" __global__ void philox_numbers(const uint32* counters, const uint32* keys,
-                                          uint32* numbers, int count) {
-    for (int64 i = first_index(); i < count; i += index_step()) {
-        const uint32 *c = counters + 4 * i, *k = keys + 2 * i;
-        uint4 bits = philox(make_uint4(c[0], c[1], c[2], c[3]), make_uint2(k[0], k[1]));
-        numbers[4 * i] = bits.x, numbers[4 * i + 1] = bits.y;
-        numbers[4 * i + 2] = bits.z, numbers[4 * i + 3] = bits.w;
-    }
-}

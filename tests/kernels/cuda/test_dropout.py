@@ -1,4 +1,4 @@
-"""Dropout on the GPU: the generator, the masks' statistics, and that both ways see the same one."""
+"""Dropout on the GPU: the masks' statistics, and that both ways see the same one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,6 @@ import pytest
 from minicnn.kernels.cuda import dropout as gpu
 
 RATES = [0.0, 0.1, 0.5, 0.9]
-ONES, PI = 0xFFFFFFFF, (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0)
-
-# Counter, key, numbers: the known answers that come with Random123, philox4x32 10 rounds.
-KNOWN = [
-    ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ((ONES,) * 4, (ONES, ONES), "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    (PI[:4], PI[4:], "d16cfe09 94fdcceb 5001e420 24126ea1"),
-]
 
 
 def mask(floor, shape, rate=0.5, seed=1, layer=0, step=0):
@@ -25,16 +17,6 @@ def mask(floor, shape, rate=0.5, seed=1, layer=0, step=0):
     clock = floor.cupy.asarray(np.array([step], "int64"))
     gpu.dropout_forward(floor.s, x, rate, seed, layer, clock, y)
     return floor.get(y) != 0
-
-
-def test_philox_gives_the_known_answers(floor32):
-    counters, keys = (
-        floor32.cupy.asarray(np.array([case[i] for case in KNOWN], "uint32")) for i in (0, 1)
-    )
-    numbers = floor32.s.new((len(KNOWN), 4), "uint32")
-    floor32.s.launch("philox_numbers", len(KNOWN), counters, keys, numbers, len(KNOWN))
-    found = [" ".join(f"{n:08x}" for n in row) for row in numbers.get()]
-    assert found == [case[2] for case in KNOWN]
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (7, 5), (2, 3, 5, 16), (1001,)], ids=str)

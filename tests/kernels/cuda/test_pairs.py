@@ -119,22 +119,22 @@ def test_all_bodies_are_tested():
 
 @each_pair
 @pytest.mark.parametrize("dtype", LIMITS)
-def test_pair_equals_the_book(device, rng, file, name, case, dtype):
+def test_pair_equals_the_book(cupy, rng, file, name, case, dtype):
     forward, backward = ends(file, name)
     arguments = prepared(rng, file, name, case, dtype)
     y, cache = forward.dispatch(object)(*map(doubled, arguments))
     dy = rng.standard_normal(y.shape).astype(dtype)
     expected = as_tuple(backward.dispatch(object)(doubled(dy), cache))
-    given = [on_device(device, a) for a in arguments]
-    on_dy = on_device(device, dy)
-    counts = getattr(device, "counts", SimpleNamespace(reset=lambda: None))
+    given = [on_device(cupy, a) for a in arguments]
+    on_dy = on_device(cupy, dy)
+    counts = getattr(cupy, "counts", SimpleNamespace(reset=lambda: None))
     counts.reset()
     on_y, kept = forward(*given)
     found = as_tuple(backward(on_dy, kept))
-    if hasattr(device, "counts"):
+    if hasattr(cupy, "counts"):
         assert (counts.synchronizations, counts.transfers) == (0, 0)
     for array, wanted in zip((on_y, *found), (y, *expected), strict=True):
-        assert isinstance(array, device.ndarray)
+        assert isinstance(array, cupy.ndarray)
         assert (array.dtype, array.shape) == (dtype, wanted.shape)
         size = abs(wanted).max() + 1e-3
         np.testing.assert_allclose(array.get(), wanted, rtol=0, atol=LIMITS[dtype] * size)
@@ -144,35 +144,35 @@ def test_pair_equals_the_book(device, rng, file, name, case, dtype):
 
 
 @each_pair
-def test_pair_of_scattered_arrays(device, rng, file, name, case):
+def test_pair_of_scattered_arrays(cupy, rng, file, name, case):
     """Views that aren't contiguous give the same."""
     forward, backward = ends(file, name)
     arguments = prepared(rng, file, name, case, "float32")
-    expected, cache = forward(*(on_device(device, a) for a in arguments))
+    expected, cache = forward(*(on_device(cupy, a) for a in arguments))
     dy = rng.standard_normal(expected.shape).astype("float32")
-    gradients = as_tuple(backward(on_device(device, dy), cache))
+    gradients = as_tuple(backward(on_device(cupy, dy), cache))
 
     def scattered(value):
         if not isinstance(value, np.ndarray) or value.ndim == 0:
             return value
-        return on_device(device, np.repeat(value, 2, axis=0))[::2]
+        return on_device(cupy, np.repeat(value, 2, axis=0))[::2]
 
     y, cache = forward(*map(scattered, arguments))
-    found = as_tuple(backward(scattered(dy) if dy.ndim else on_device(device, dy), cache))
+    found = as_tuple(backward(scattered(dy) if dy.ndim else on_device(cupy, dy), cache))
     for one, other in zip((y, *found), (expected, *gradients), strict=True):
         np.testing.assert_array_equal(one.get(), other.get())
 
 
 @each_pair
-def test_pair_whose_gradient_is_of_another_dtype(device, rng, file, name, case):
+def test_pair_whose_gradient_is_of_another_dtype(cupy, rng, file, name, case):
     """The book takes over in the middle of a pair, and finds its way."""
     forward, backward = ends(file, name)
     arguments = prepared(rng, file, name, case, "float32")
     y, cache = forward.dispatch(object)(*arguments)
     dy = rng.standard_normal(y.shape)
     expected = as_tuple(backward.dispatch(object)(dy, cache))
-    _, kept = forward(*(on_device(device, a) for a in arguments))
-    found = as_tuple(backward(on_device(device, dy), kept))
+    _, kept = forward(*(on_device(cupy, a) for a in arguments))
+    found = as_tuple(backward(on_device(cupy, dy), kept))
     for array, wanted in zip(found, expected, strict=True):
         assert (array.dtype, array.shape) == (wanted.dtype, wanted.shape)
         size = abs(wanted).max() + 1e-3
