@@ -7,6 +7,7 @@ bodies that `registry` knows are put behind the functions of the book.
 from . import (
     bodies_activation,
     bodies_conv,
+    bodies_dropout,
     bodies_loss,
     bodies_norm,
     bodies_pool,
@@ -21,6 +22,7 @@ __all__ = [
     "allow_tf32",
     "bodies_activation",
     "bodies_conv",
+    "bodies_dropout",
     "bodies_loss",
     "bodies_norm",
     "bodies_pool",

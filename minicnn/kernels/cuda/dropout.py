@@ -9,6 +9,11 @@ MOST = 1 << 34
 """Elements that the generator tells apart: a count of 32 bits for every four."""
 
 
+def key(seed: int, number: int) -> tuple[int, int]:
+    """Return the seed and the layer's number of a stream's, cut to what the generator takes."""
+    return seed % 2**64, number % 2**31
+
+
 def dropout_forward(
     s: Writer, x: Array, rate: float, seed: int, layer_id: int, clock: Array, y: Array
 ) -> None:

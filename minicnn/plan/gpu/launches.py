@@ -10,7 +10,7 @@ import numpy as np
 from ...backend import Array
 from ...kernels.cpu.memory import Memory
 from ...kernels.cpu.script import Call, play
-from ...kernels.cuda import blas, elementwise
+from ...kernels.cuda import blas, dropout, elementwise
 from ...kernels.cuda.precision import tf32_allowed
 from ...kernels.cuda.writer import Writer
 from ...layers import Layer
@@ -124,7 +124,7 @@ class Launches(Writer):
         """Return the counter of a layer's random numbers, and (seed, layer id) to go with it."""
         stream: Any = layer.stream
         self.streams.append((layer, stream))
-        return self.clocks.of(lambda: stream.position), (stream.seed % 2**64, stream.number % 2**31)
+        return self.clocks.of(lambda: stream.position), dropout.key(stream.seed, stream.number)
 
     # What the walk writes.
 
