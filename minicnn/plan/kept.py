@@ -192,7 +192,7 @@ def whole_step(
 
     On a GPU, if loss and optimizer are such as can be written down; None if nothing was done.
     """
-    if model.device.kind == "cpu" or not planned(model) or not may_be_one(model, optimizer, loss):
+    if model.device.kind == "cpu" or not planned(model) or not may_be_one(optimizer, loss):
         return None
     x = model.check_input(x)
     with plans_of(model).use(model, x, training=True) as plan:

@@ -36,8 +36,9 @@ def dropout_backward(dy: Array, cache: Any) -> Array:
     s = writer_of(dy)
     if s is None or not isinstance(cache, Kept):
         return of_book(book.dropout_backward)(dy, cache)
+    rate, seed, number, counter = cache
     dx = s.new(dy.shape)
-    kernels.dropout_backward(s, whole(dy), *cache, dx)
+    kernels.dropout_backward(s, whole(dy), rate, seed, number, counter, dx)
     return dx
 
 

@@ -59,6 +59,10 @@ class Launches(Writer):
 
     __call__ = call
 
+    def wide(self) -> Beside:
+        """Return what writes here, too, but on arrays of the type of sums."""
+        return Beside(self)
+
     def run(self) -> None:
         """Do all that was written down."""
         play(self.calls)
@@ -148,6 +152,26 @@ class Launches(Writer):
     def add(self, a: Array, b: Array, y: Array) -> None:
         """Write y = a + b."""
         elementwise.add(self, a, b, y)
+
+
+class Beside(Writer):
+    """Writes into another's script launches on arrays of the type of sums."""
+
+    def __init__(self, s: Launches) -> None:
+        super().__init__(s.acc_dtype.name)
+        self.script = s
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Write down a call of something that launches."""
+        self.script.call(function, *arguments)
+
+    def new(self, shape: Sequence[int], dtype: Any = None) -> Array:
+        """Return an array for the calls to come, of undefined contents."""
+        return self.script.new(shape, dtype or self.dtype)
+
+    def free(self, *arrays: Array | None) -> None:
+        """Say that no call to come needs these arrays."""
+        self.script.free(*arrays)
 
 
 class Solo:

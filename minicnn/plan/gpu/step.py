@@ -5,18 +5,17 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...backend import Array
 from ...kernels.cpu.script import Call, play
-from ...kernels.cuda import loss as losses
 from ...kernels.cuda.graph import capture, graphs_allowed
-from ...losses import CrossEntropy
 from ...metrics import Meter
 from ...optim import Optimizer
 from .clocks import Rates
 from .launches import Launches
-from .update import KNOWN, Scaling, write_update
+from .loss import KNOWN as LOSSES
+from .loss import Counted, write_loss, write_penalty_gradients
+from .update import KNOWN as OPTIMIZERS
+from .update import Scaling, write_update
 
 if TYPE_CHECKING:
     from .plan import DevicePlan
@@ -33,37 +32,29 @@ class Step:
     are the same, bit for bit.
     """
 
-    def __init__(
-        self, plan: DevicePlan, optimizer: Optimizer, loss: CrossEntropy, labels: Array
-    ) -> None:
+    def __init__(self, plan: DevicePlan, optimizer: Optimizer, loss: Any, labels: Array) -> None:
         self.settings = settings_of(optimizer, loss, labels)
         script = plan.script
         # Memory of its own: the plan's is given out again from call to call.
         s = Launches(plan.N, script.kind, plan.params, training=True, room=script.memory.room)
         self.labels = s.lasting(labels.shape, s.acc_dtype if labels.dtype.kind == "f" else "int64")
-        self.value = s.lasting((), s.acc_dtype)
-        self.loss_sum, self.correct = s.lasting((), "float64"), s.lasting((), "int64")
+        self.counted = Counted(s)
         self.meter: weakref.ref[Meter] = weakref.ref(Meter())
         self.rates = Rates(s)
         scaling = Scaling(s) if s.kind == "float16" else None
+        upstream = None if scaling is None else scaling.scale
         before = self.rates.tick(s)
-        weight = None
-        if loss.class_weight is not None:
-            weight = s.lasting((len(loss.class_weight),), s.acc_dtype)
-            weight.set(np.array(loss.class_weight, s.acc_dtype))
-        losses.cross_entropy(
-            *(s, plan.y, self.labels, loss.label_smoothing, weight, self.value, plan.dy),
-            upstream=None if scaling is None else scaling.scale,
-            counters=(self.loss_sum, self.correct),
-        )
+        write_loss(s, plan, self.labels, loss, self.counted, upstream)
         between = s.take()
+        write_penalty_gradients(s, plan.params, upstream)
         write_update(s, optimizer, plan.params, self.rates, scaling)
         after = s.take()
         forward, backward = plan.forward_calls, plan.backward_calls
         self.calls: list[Call] = [*before, *forward, *between, *backward, *after]
-        self.script, self.times, self.graph = s, 0, None
+        self.script, self.times = s, 0
+        self.graph: Any = None
 
-    def fits(self, optimizer: Optimizer, loss: CrossEntropy, labels: Array) -> bool:
+    def fits(self, optimizer: Optimizer, loss: Any, labels: Array) -> bool:
         """Whether it was written for these."""
         return self.settings == settings_of(optimizer, loss, labels)
 
@@ -96,23 +87,22 @@ class Step:
         plan.count()
         if meter is not None:
             meter.examples += plan.N
-        return self.value.copy()
+        return self.counted.value.copy()
 
     def attach(self, meter: Meter | None) -> None:
         """Let a meter's counters be those that the script moves on."""
-        before = self.meter()
-        if meter is before and (meter is None or meter.loss_sum is self.loss_sum):
+        before, (loss_sum, correct) = self.meter(), self.counted.sums
+        if meter is before and (meter is None or meter.loss_sum is loss_sum):
             return
-        if before is not None and before.loss_sum is self.loss_sum:
-            before.loss_sum, before.correct = self.loss_sum.copy(), self.correct.copy()
+        if before is not None and before.loss_sum is loss_sum:
+            before.loss_sum, before.correct = loss_sum.copy(), correct.copy()
         if meter is not None:
-            self.loss_sum[...] = meter.loss_sum
-            self.correct[...] = meter.correct
-            meter.loss_sum, meter.correct = self.loss_sum, self.correct
+            loss_sum[...], correct[...] = meter.loss_sum, meter.correct
+            meter.loss_sum, meter.correct = loss_sum, correct
             self.meter = weakref.ref(meter)
 
 
-def settings_of(optimizer: Optimizer, loss: CrossEntropy, labels: Array) -> tuple[Any, ...]:
+def settings_of(optimizer: Optimizer, loss: Any, labels: Array) -> tuple[Any, ...]:
     """Return all that a step was written for, but for what it asks for in each step."""
     changing = {"lr", "steps", "memory", "owner"}
     options = tuple((k, v) for k, v in vars(optimizer).items() if k not in changing)
@@ -120,6 +110,6 @@ def settings_of(optimizer: Optimizer, loss: CrossEntropy, labels: Array) -> tupl
     return (type(optimizer), options, memory, loss, labels.shape, labels.dtype.kind)
 
 
-def may_be_one(model: Any, optimizer: Optimizer, loss: Any) -> bool:
+def may_be_one(optimizer: Optimizer, loss: Any) -> bool:
     """Whether update and loss are such as can be written down."""
-    return type(optimizer) in KNOWN and type(loss) is CrossEntropy and not model.params.penalized
+    return type(optimizer) in OPTIMIZERS and type(loss) in LOSSES
