@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import zlib
 
+import emulation
 import numpy as np
 import pytest
 from backends import Backend
+from standin import installed
 
 from minicnn import backend as minicnn_backend
 
@@ -47,3 +49,23 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name alone."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def standin():
+    """The stand-in for CuPy, whose kernels run on the CPU, with the GPU's bodies in the book."""
+    if emulation.compiler() is None:
+        pytest.skip("the emulation of kernels needs a C++ compiler, g++")
+    with installed() as found:
+        minicnn_backend.import_cupy()
+        yield found
+
+
+@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.gpu)])
+def cupy(request):
+    """The stand-in; and CuPy, skipped with the reason where no GPU works."""
+    if request.param == "emulated":
+        return request.getfixturevalue("standin")
+    if reason := request.getfixturevalue("gpu_reason"):
+        pytest.skip(reason)
+    return minicnn_backend.import_cupy()

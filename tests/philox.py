@@ -31,19 +31,29 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 class Numbers:
-    """As much of a generator as dropout uses: the numbers that its kernel draws."""
+    """As much of a generator as dropout uses: the numbers that its kernel draws, one by one."""
 
     def __init__(self, seed: int, number: int, position: int) -> None:
         self.seed, self.number, self.position = seed, number, position
+        self.place = 0
+        self.bit_generator = self
 
-    def random(self, size: Any, dtype: Any = "float32") -> np.ndarray:
-        count = -(-prod(size) // 4)
-        counters = np.empty((count, 4), np.uint64)
-        counters[:, 0] = np.arange(count)
+    def advance(self, steps: int) -> None:
+        self.place += 2 * steps  # as with NumPy's generators, a step makes two
+
+    def random(self, size: Any = None, dtype: Any = "float32", out: Any = None) -> np.ndarray:
+        shape = size if out is None else out.shape
+        first, last = self.place, self.place + prod(np.atleast_1d(shape))
+        counters = np.empty((-(-last // 4) - first // 4, 4), np.uint64)
+        counters[:, 0] = np.arange(first // 4, -(-last // 4))
         counters[:, 1:] = self.number % 2**31, self.position & 0xFFFFFFFF, self.position >> 32
         bits = philox(counters, (self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF))
         numbers = (bits >> np.uint64(8)).astype("float32") * np.float32(2**-24)
-        return numbers.reshape(-1)[: prod(size)].reshape(size)
+        self.place = last
+        found = numbers.reshape(-1)[first % 4 :][: last - first].reshape(shape)
+        if out is not None:
+            out[...] = found
+        return found
 
 
 class PhiloxStream(Stream):

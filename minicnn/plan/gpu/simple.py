@@ -9,22 +9,28 @@ from ...backend import Array
 from ...kernels.cuda import activation, dropout, elementwise, norm, pool
 from ...layers import (
     GELU,
+    Concat,
     Dense,
     Dropout,
     Flatten,
     LeakyReLU,
     Normalize,
     ReLU,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
     Tanh,
 )
 from ..join import Join
-from ..slices import Planned, Run, slicewise
+from ..slices import Planned, Run, slicewise, teamwise
+from ..walk import plan_concat, plan_residual
 from .launches import Launches
 
 planner = partial(slicewise, scripts=(Launches,))
+for run in ((Residual, ReLU), (Residual,)):
+    teamwise(*run, scripts=(Launches,))(plan_residual)
+teamwise(Concat, scripts=(Launches,))(plan_concat)
 
 
 @planner(Dense, ReLU)

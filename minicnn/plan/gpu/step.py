@@ -41,7 +41,7 @@ class Step:
         self.counted = Counted(s)
         self.meter: weakref.ref[Meter] = weakref.ref(Meter())
         self.rates = Rates(s)
-        scaling = Scaling(s) if s.kind == "float16" else None
+        self.scaling = scaling = Scaling(s) if s.kind == "float16" else None
         upstream = None if scaling is None else scaling.scale
         before = self.rates.tick(s)
         write_loss(s, plan, self.labels, loss, self.counted, upstream)
