@@ -1,7 +1,8 @@
 """What bodies for CuPy's arrays share: which arrays they take, and what they keep.
 
 A body takes floats of 16, 32 or 64 bits; all else goes to the book's.  What lies scattered in
-memory is copied first.
+memory is copied first.  Dropout has no body: the book's draws from the generator that it is given,
+and the kernel (`dropout`) by counting, for plans.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ number in the type of sums on the device, such as the scale of losses in mixed p
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from ...backend import Array
@@ -118,7 +116,7 @@ def finish(
     N: int,
 ) -> None:
     """Write loss = factor * sum(losses), and what the counters take in, by one block."""
-    many = 0 if losses is None else prod(losses.shape)
+    many = 0 if losses is None else losses.size
     loss_sum, correct = into or (None, None)
     s.launch("loss_finish", 256, losses, many, factor, loss, right, loss_sum, correct, N, grid=1)
 

@@ -65,7 +65,7 @@ def test_cross_entropy(floor, rng, N, K, shares, smoothing, weighted):
     assert floor.get(again) == floor.get(on_loss)
 
 
-def test_counters_add_up(floor32, rng):
+def test_counters_add_up(floor32, rng, order):
     into, meter = counters(floor32), Meter()
     for N in (5, 300, 1):
         logits, labels = prepared(floor32, rng, N, 10, shares=False)
@@ -163,7 +163,7 @@ def test_mean_squared_error(floor, rng, shape, how):
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000, 70_001])
-def test_penalty(floor, rng, size):
+def test_penalty(floor, rng, order, size):
     w = floor.exact(rng, size)
     w[0] = 0
     loss, cache = book.penalty_forward(w, 0.25, 0.5)

@@ -45,7 +45,7 @@ def train(floor, x, gamma, beta, **options):
 
 @each_shape
 @pytest.mark.parametrize("fused", [False, True])
-def test_batchnorm(floor, rng, shape, fused):
+def test_batchnorm(floor, rng, order, shape, fused):
     C = shape[-1]
     x, dy, addend = (floor.exact(rng, shape) for _ in range(3))
     gamma, beta = parameters(floor, rng, C)
@@ -165,7 +165,7 @@ def test_batchnorm_inference(floor, rng, shape, fused):
 
 
 @each_shape
-def test_channel_sum(floor, rng, shape):
+def test_channel_sum(floor, rng, order, shape):
     dy, y = floor.exact(rng, shape), np.maximum(floor.exact(rng, shape), 0)
     (db,) = rooms(floor, shape[-1], 1)
     size = np.sqrt(dy.size / shape[-1])

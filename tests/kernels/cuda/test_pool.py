@@ -99,7 +99,7 @@ def test_averagepool(floor, rng, case, count_padding):
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1), (3, 5, 7, 3), (2, 4, 4, 64), (2, 9, 3, 520), (5, 40, 30, 1)], ids=str
 )
-def test_globalaveragepool(floor, rng, shape):
+def test_globalaveragepool(floor, rng, order, shape):
     x, dy = floor.exact(rng, shape), floor.exact(rng, (shape[0], shape[3]))
     y, cache = book.globalaveragepool2d_forward(x)
     on_y, dx = floor.s.new(y.shape), floor.s.new(shape)
