@@ -31,7 +31,9 @@ class Columns:
 
     @classmethod
     def of(cls, s: Writer, x: Array, blocks: int = BLOCKS, depth: int = DEPTH) -> Columns:
-        """Cut x, (..., C), into parts of its rows."""
+        """Cut x, (..., C), into parts of its rows.  Raises ValueError if there are none."""
+        if x.size == 0:
+            raise ValueError(f"sums over the rows of x {x.shape}: expected one value at least")
         C = x.shape[-1]
         M = x.size // C
         across, tiles = lie_across(s, C)

@@ -73,6 +73,8 @@ def mean_squared_error(
     y, dy: the storage type.  target: like y, in its type or that of sums; or int64 (N,) class ids
     where y is (N, K).  counters: as in `cross_entropy`; y is (N, K) then, and the target labels.
     """
+    if y.size == 0:
+        raise ValueError(f"mean squared error: y is {y.shape}, expected one value at least")
     ids = target if target.ndim < y.ndim else None
     shares = target if ids is None and target.dtype != s.dtype else None
     numbers = target if ids is None and shares is None else None
@@ -126,6 +128,8 @@ count = counters  # under another name where that one is an argument
 
 def split(s: Writer, logits: Array, labels: Array) -> tuple[Array | None, Array | None]:
     """Return the labels as (class ids, None) or (None, distributions)."""
+    if logits.size == 0:
+        raise ValueError(f"logits are {logits.shape}: expected one value at least")
     if labels.shape == logits.shape[:1] and labels.dtype == "int64":
         return labels, None
     if labels.shape == logits.shape and labels.dtype == s.acc_dtype:

@@ -41,12 +41,9 @@ def test_activation_forward_and_backward(floor, rng, name, shape):
 def test_activation_in_place_and_at_any_address(floor, rng, name):
     _, numbers = NAMES[name]
     x = floor.exact(rng, (3, 40))
-    room = floor.real(np.zeros(121))
-    shifted = room[1:].reshape(3, 40)  # not a multiple of 16 bytes
-    shifted[...] = floor.real(x)
+    shifted = floor.shifted(x)
     getattr(gpu, f"{name}_forward")(floor.s, shifted, shifted, *numbers)
     floor.check(shifted, getattr(book, f"{name}_forward")(x, *numbers)[0])
-    assert floor.get(room)[0] == 0
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -136,6 +136,14 @@ def test_wrong_labels_are_refused(floor32):
             )
 
 
+def test_losses_of_nothing_are_refused(floor32):
+    none, loss = floor32.s.new((0, 3)), floor32.s.new(())
+    with pytest.raises(ValueError, match="expected one value at least"):
+        gpu.mean_squared_error(floor32.s, none, none, loss, None)
+    with pytest.raises(ValueError, match="expected one value at least"):
+        gpu.cross_entropy(floor32.s, none, none, 0.0, None, loss, None)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (200, 9), (2, 70_001)], ids=str)
 @pytest.mark.parametrize("how", ["numbers", "sums", "ids"])
 def test_mean_squared_error(floor, rng, shape, how):

@@ -177,11 +177,30 @@ def test_channel_sum(floor, rng, order, shape):
 
 def test_sums_at_any_address(floor, rng):
     dy = floor.exact(rng, (50, 24))
-    shifted = floor.real(np.zeros(50 * 24 + 1))[1:].reshape(50, 24)
-    shifted[...] = floor.real(dy)
     (db,) = rooms(floor, 24, 1)
-    gpu.channel_sum(floor.s, shifted, db)
+    gpu.channel_sum(floor.s, floor.shifted(dy), db)
     floor.check_sums(db, channel_sum(dy), 10)
+
+
+def test_batchnorm_at_any_address(floor, rng):
+    x, dy = floor.exact(rng, (50, 24)), floor.exact(rng, (50, 24))
+    y, cache = book.batchnorm_forward(x, np.ones(24), np.zeros(24), EPS)
+    on_x, found = floor.shifted(x), rooms(floor, 24, 3)
+    gpu.batchnorm_forward(floor.s, on_x, None, None, EPS, on_x, *found)  # y where x was
+    floor.check(on_x, y, 4)
+    on_dy, room = floor.shifted(dy), floor.s.new(dy.shape)
+    mean, _, inverse = found
+    gpu.batchnorm_backward(
+        floor.s, on_dy, floor.real(x), None, None, mean, inverse, on_dy, None, None, room
+    )
+    floor.check(on_dy, book.batchnorm_backward(dy, cache)[0], 4)
+    np.testing.assert_array_equal(floor.get(room), dy)
+
+
+def test_sums_over_nothing_are_refused(floor32):
+    for shape in ((0, 3), (4, 0)):
+        with pytest.raises(ValueError, match="expected one value at least"):
+            gpu.channel_sum(floor32.s, floor32.s.new(shape), floor32.s.new(shape[1:]))
 
 
 def test_sums_can_be_repeated(floor32, rng):

@@ -71,6 +71,30 @@ def test_maxpool_with_bias_and_relu(floor, rng, case, has_bias):
     floor.check(dx, relu_backward(book.maxpool2d_backward(dy, cache), relu_cache))
 
 
+def test_pool_at_any_address(floor, rng):
+    shape, how = (2, 5, 5, 16), (3, 2, "same")
+    g = geometry(shape, *how)
+    x, dy = floor.exact(rng, shape), floor.exact(rng, (2, g.OH, g.OW, 16))
+    on_x, on_dy, on_y = floor.shifted(x), floor.shifted(dy), floor.shifted(dy)
+    winner = floor.cupy.zeros((dy.size + 1,), dtype="uint8")[1:].reshape(dy.shape)
+    y, cache = book.maxpool2d_forward(x, *how)
+    gpu.maxpool_forward(floor.s, on_x, None, on_y, winner, g)
+    np.testing.assert_array_equal(floor.get(on_y), y)
+    gpu.maxpool_backward(floor.s, on_dy, winner, None, on_x, g)
+    floor.check(on_x, book.maxpool2d_backward(dy, cache))
+    y, cache = book.averagepool2d_forward(x, *how)
+    gpu.averagepool_forward(floor.s, floor.shifted(x), on_y, g)
+    floor.check(on_y, y)
+    gpu.averagepool_backward(floor.s, on_dy, on_x, g)
+    floor.check(on_x, book.averagepool2d_backward(dy, cache))
+    y, _ = book.globalaveragepool2d_forward(x)
+    on_y = floor.shifted(np.zeros((2, 16)))
+    gpu.globalaveragepool_forward(floor.s, floor.shifted(x), on_y)
+    floor.check(on_y, y)
+    gpu.globalaveragepool_backward(floor.s, on_y, on_x)
+    floor.check(on_x, book.globalaveragepool2d_backward(floor.get(on_y), shape))
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_maxpool_of_what_is_not_finite(floor, rng):
     x = rng.choice([np.nan, np.inf, -np.inf, 0.0, 1.0], (4, 7, 7, 8))
