@@ -7,6 +7,9 @@
 
 namespace batches {
 
+// Where dropout has its layer's number, which is smaller: no layer draws what a picture draws.
+const uint32 FIRST_DRAW = 0x80000000u;
+
 struct Options {
     int flip, crop, cutout;  // 0 or 1; pixels of shift either way; side of the square, 0: none
 };
@@ -25,8 +28,8 @@ __device__ __forceinline__ Change draw(const Options& options, uint64 seed, int6
                                        int H, int W) {
     uint2 key = make_uint2((uint32)seed, (uint32)(seed >> 32));
     uint32 low = (uint32)step, high = (uint32)((uint64)step >> 32);
-    uint4 a = philox(make_uint4((uint32)place, 0, low, high), key);
-    uint4 b = philox(make_uint4((uint32)place, 1, low, high), key);
+    uint4 a = philox(make_uint4((uint32)place, FIRST_DRAW, low, high), key);
+    uint4 b = philox(make_uint4((uint32)place, FIRST_DRAW + 1, low, high), key);
     Change change;
     change.flip = options.flip && below(2, a.x);
     change.down = below(2 * options.crop + 1, a.y) - options.crop;
@@ -101,7 +104,7 @@ extern "C" __global__ void gather_bytes(const uint8* pictures, const void* label
                     });
 }
 
-// x = (byte scale - mean) / std, as norm.cu's normalize_bytes does it.
+// x = (byte scale - mean) / std, as normalize_bytes does it (normalize.cu).
 extern "C" __global__ void gather_normalized(const uint8* pictures, const void* labels,
                                              const int64* order, const int64* where, int64 first,
                                              int64 count, real* x, void* y, int words, int N, int H,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ...backend import Array
 from .writer import Writer
@@ -56,15 +59,15 @@ def gather(
     pictures: (M, H, W, C) uint8.  labels, y: (M, ...) and (N, ...) of one dtype, of 4 or 8 bytes a
     number; or None.  order: int64, any length, None for "as they lie"; after its end it begins
     again.  x: (N, H, W, C), uint8, or in the storage type with ``normalized``.  first, step:
-    numbers, or int64 (1,) on the device, which are read when this runs.  Each pair of seed and step
-    changes the batch's pictures anew.
+    numbers, or int64 (1,) on the device, which are read when this runs.  Each pair of seed (0 to
+    2^64 - 1) and step changes the batch's pictures anew.
     Raises ValueError if the shapes don't fit, or a shift is as large as a picture.
     """
     N, H, W, C = x.shape
     check(pictures, labels, x, y, changes)
     words = 0 if y is None else y.itemsize // 4 * (y.size // N if N else 0)
-    where, begin = (None, first) if isinstance(first, int) else (first, 0)
-    clock, number = (None, step) if isinstance(step, int) else (step, 0)
+    where, begin = (None, first) if is_number(first) else (first, 0)
+    clock, number = (None, step) if is_number(step) else (step, 0)
     common = (
         pictures, labels, order, where, begin,
         len(pictures) if order is None else len(order), x, y,
@@ -76,6 +79,11 @@ def gather(
     else:
         how = normalized.mean, normalized.std, normalized.scale
         s.launch("gather_normalized", 0, *common, *how, grid=N)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number of the CPU's."""
+    return isinstance(value, int | np.integer)
 
 
 def check(pictures: Array, labels: Array | None, x: Array, y: Array | None, how: Changes) -> None:

@@ -22,11 +22,12 @@ def floats(*shapes):
     return lambda rng: [rng.standard_normal(shape) for shape in shapes]
 
 
-def bytes_and(*shapes):
-    return lambda rng: [
-        rng.integers(0, 256, PICTURES, dtype="uint8"),
-        *(rng.random(shape) + 0.5 for shape in shapes),
-    ]
+def pictures(rng):
+    return [rng.standard_normal(PICTURES), *(rng.random(5) + 0.5 for _ in range(2))]
+
+
+def pictures_in_bytes(rng):
+    return [rng.integers(0, 256, PICTURES, dtype="uint8"), *pictures(rng)[1:]]
 
 
 def logits_and_ids(rng):
@@ -61,7 +62,7 @@ PAIRS = {  # the book's file and name: arguments from a generator, further ones
         (each, (3, None, 1, True)),
     ],
     (pool, "globalaveragepool2d"): [(each, ())],
-    (norm, "normalize"): [(bytes_and(five, five), (1 / 255,)), (floats(PICTURES, five), None)],
+    (norm, "normalize"): [(pictures_in_bytes, (1 / 255,)), (pictures, (1.0,))],
     (norm, "batchnorm"): [(floats(PICTURES, five, five), ()), (floats((8, 5), five, five), (0.1,))],
     (norm, "batchnorm_inference"): [(inference, ()), (inference, (0.1,))],
     (loss, "softmax_cross_entropy"): [
@@ -72,10 +73,6 @@ PAIRS = {  # the book's file and name: arguments from a generator, further ones
     (loss, "mean_squared_error"): [(floats((9, 5), (9, 5)), ())],
     (loss, "penalty"): [(each, (0.1, 0.2)), (each, ())],
 }
-PAIRS[norm, "normalize"][1] = (
-    lambda rng: [rng.standard_normal(PICTURES), *(rng.random(5) + 0.5 for _ in range(2))],
-    (1.0,),
-)
 TESTED = {f"{name}_{way}" for _, name in PAIRS for way in ("forward", "backward")}
 
 each_pair = pytest.mark.parametrize(
