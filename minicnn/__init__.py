@@ -22,6 +22,7 @@ from .data.errors import DatasetError, DatasetNotFound, DatasetWarning
 from .diagnosis import NotFinite
 from .fitting import fit
 from .kernels.cpu import conv_algorithm
+from .kernels.cuda import allow_tf32, graphs
 from .layers import (
     GELU,
     AveragePool2D,
@@ -105,6 +106,7 @@ __all__ = [
     "Softmax",
     "Stream",
     "Tanh",
+    "allow_tf32",
     "augment",
     "backpropagate",
     "conv_algorithm",
@@ -114,6 +116,7 @@ __all__ = [
     "fit",
     "functional",
     "gradcheck",
+    "graphs",
     "load",
     "metrics",
     "models",

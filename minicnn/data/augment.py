@@ -5,6 +5,9 @@ CPU or the GPU, and isn't modified; rng is a generator of the same library (`Str
 one).  The whole batch is varied at once, each picture by chances of its own, and a GPU is never
 waited for.
 
+A GPU flips, shifts and covers while it gathers the batch: ``known_to_kernels`` says what a kernel
+calls that (`kernels.cuda.batch.Changes`), where nothing else is done before it.
+
 What comes in from outside a picture, at a shifted or turned border, is its mirror image: black
 margins would be something that no test picture has.
 """
@@ -21,6 +24,10 @@ from .sampling import mirror, pick, to_uint8, turn_and_zoom
 @dataclass(frozen=True)
 class RandomFlip:
     """Mirror left and right in half of the pictures."""
+
+    def known_to_kernels(self) -> dict[str, Any]:
+        """Return what a kernel calls this."""
+        return {"flip": True}
 
     def __call__(self, x: Array, labels: Array, rng: Any) -> tuple[Array, Array]:
         """Return x: uint8 (N, H, W, C) and the labels as they are."""
@@ -46,6 +53,10 @@ class RandomCrop:
 
     def __post_init__(self) -> None:
         check_integer("RandomCrop", "padding", self.padding, 0)
+
+    def known_to_kernels(self) -> dict[str, Any]:
+        """Return what a kernel calls this."""
+        return {"crop": self.padding}
 
     def __call__(self, x: Array, labels: Array, rng: Any) -> tuple[Array, Array]:
         """Return x: uint8 (N, H, W, C) and the labels as they are."""
@@ -120,6 +131,10 @@ class Cutout:
     def __post_init__(self) -> None:
         check_integer("Cutout", "size", self.size, 1)
         check_integer("Cutout", "fill", self.fill, 0, 255)
+
+    def known_to_kernels(self) -> dict[str, Any]:
+        """Return what a kernel calls this."""
+        return {"cutout": self.size, "fill": self.fill}
 
     def __call__(self, x: Array, labels: Array, rng: Any) -> tuple[Array, Array]:
         """Return x: uint8 (N, H, W, C) and the labels as they are."""

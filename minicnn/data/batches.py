@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backend import Array, array_module, to_numpy
+from ..functional.gather import gather
 from ..streams import Stream
 
 Augment: TypeAlias = Callable[[Array, Array, Any], tuple[Array, Array]]
@@ -88,12 +89,10 @@ class Batches:
         for start in range(done, self.examples, self.batch_size):
             part = slice(start, min(start + self.batch_size, self.examples))
             chosen = part if order is None else order[part]
-            x, y = self.x[chosen], self.y[chosen]
+            rng = None
             if self.augment and self.augment_stream is not None:
-                rng = self.augment_stream.next(array_module(x))
-                for vary in self.augment:
-                    x, y = vary(x, y, rng)
-            yield x, y
+                rng = self.augment_stream.next(array_module(self.x))
+            yield gather(self.x, self.y, chosen, self.augment, rng)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all examples and of which of them are used."""

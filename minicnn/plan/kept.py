@@ -25,24 +25,29 @@ from ..layers import Layer, Sequential
 from ..layers.base import OutOfMemory
 from ..parallel import thread_count
 from ..workers import processes_allowed
-from .gpu import DevicePlan, may_be_one
 from .plan import Plan
 
 KEPT = 4  # plans of one model: training, its last batch, validation, its last batch
 LARGE = 512 << 20  # bytes: a plan for prediction that took more isn't kept
 
 
-def try_to_plan(
-    model: Sequential, x: Array, training: bool, lenders: list[Any]
-) -> Plan | DevicePlan | OutOfMemory:
+def try_to_plan(model: Sequential, x: Array, training: bool, lenders: list[Any]) -> Any:
     """Return a new plan, or the error: a copy, so that what its frames hold of a plan is let go."""
-    kind = Plan if model.device.kind == "cpu" else DevicePlan
     try:
-        return kind(model, len(x), x.dtype, training, lenders)
+        return kind_of_plan(model)(model, len(x), x.dtype, training, lenders)
     except MemoryError as error:
         said = OutOfMemory(*error.args)
     gc.collect()
     return said
+
+
+def kind_of_plan(model: Sequential) -> Any:
+    """Return the class of a model's plans."""
+    if model.device.kind == "cpu":
+        return Plan
+    from .gpu import DevicePlan  # not before a GPU is asked for: it takes time
+
+    return DevicePlan
 
 
 class Plans:
@@ -52,7 +57,7 @@ class Plans:
     """
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[Any, Plan | DevicePlan] = OrderedDict()
+        self.kept: OrderedDict[Any, Any] = OrderedDict()
         self.lock, self.at_work = RLock(), False
 
     def get(self, model: Sequential, x: Array, training: bool) -> Any:
@@ -192,10 +197,8 @@ def whole_step(
 
     On a GPU, if loss and optimizer are such as can be written down; None if nothing was done.
     """
-    if model.device.kind == "cpu" or not planned(model) or not may_be_one(optimizer, loss):
+    if model.device.kind == "cpu" or not planned(model):
         return None
     x = model.check_input(x)
     with plans_of(model).use(model, x, training=True) as plan:
-        if not isinstance(plan, DevicePlan):
-            return None
-        return plan.step(optimizer, loss, x, labels, meter)
+        return None if plan is None else plan.step(optimizer, loss, x, labels, meter)

@@ -26,6 +26,8 @@ def body(function: Any) -> Callable[[Body], Body]:
 
 def register(cupy: ModuleType) -> None:
     """Put all bodies behind the book, for the arrays of this CuPy."""
+    from . import all_bodies  # noqa: F401 - not before a GPU is asked for: it takes time
+
     for function, own in bodies:
         if cupy.ndarray not in function.registry:
             function.register(cupy.ndarray, own)

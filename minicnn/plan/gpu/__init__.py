@@ -10,14 +10,13 @@ Read `launches` (what a planner writes in), `simple` (Dense first), `convolution
 from . import convolution, norm, simple, whole
 from .launches import Launches
 from .plan import DevicePlan
-from .step import Step, may_be_one
+from .step import Step
 
 __all__ = [
     "DevicePlan",
     "Launches",
     "Step",
     "convolution",
-    "may_be_one",
     "norm",
     "simple",
     "whole",

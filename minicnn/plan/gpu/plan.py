@@ -21,7 +21,7 @@ from ...params import Parameters
 from ..fingerprint import Fingerprint
 from ..walk import walk
 from .launches import Launches, Solo
-from .step import Step
+from .step import Step, may_be_one
 
 
 class DevicePlan:
@@ -102,8 +102,13 @@ class DevicePlan:
 
     def step(
         self, optimizer: Optimizer, loss: Any, x: Array, labels: Array, meter: Meter | None
-    ) -> Array:
-        """Do a whole step of training; return its loss, shape ()."""
+    ) -> Array | None:
+        """Do a whole step of training; return its loss, shape ().
+
+        None, and nothing was done, if loss and optimizer aren't such as can be written down.
+        """
+        if not may_be_one(optimizer, loss):
+            return None
         check_labels(labels, *self.y.shape)
         optimizer.prepare(self.params)
         if self.last is None or not self.last.fits(optimizer, loss, labels):

@@ -7,6 +7,7 @@ import pytest
 
 from kernels.test_registry import CASES as CPU_CASES
 from kernels.test_registry import double, outcome
+from minicnn.kernels.cuda import all_bodies  # noqa: F401 - which makes them known
 from minicnn.kernels.cuda.registry import bodies
 
 from .test_pairs import TESTED

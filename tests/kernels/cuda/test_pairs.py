@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from minicnn.functional import activation, loss, norm, pool
+from minicnn.kernels.cuda import all_bodies  # noqa: F401 - which makes them known
 from minicnn.kernels.cuda.bodies import Kept
 from minicnn.kernels.cuda.registry import bodies
 
