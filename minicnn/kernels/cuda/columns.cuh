@@ -44,10 +44,9 @@ __device__ __forceinline__ void sum_tile(const Tile& t, acc* sums, acc* room) {
                 room[e * TILE + threadIdx.x] += room[e * TILE + threadIdx.x + half * t.across];
         }
     }
-    __syncthreads();
+    __syncthreads();  // nobody reads any more what others wrote: the room may be used again
 #pragma unroll
     for (int e = 0; e < V; e++) sums[e] = room[e * TILE + threadIdx.x];
-    __syncthreads();  // the room is used again for the next tile
 }
 
 // Columns c to c + V - 1 of a line of numbers in `acc`; `otherwise` where there is no line.
