@@ -20,9 +20,10 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FLAGS = (
-    *("-std=c++17", "-O1", "-fPIC", "-w", "-fvisibility=hidden", "-ffp-contract=off"),
-    *("-fsanitize=bounds,alignment", "-ftrivial-auto-var-init=pattern"),
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-w", "-ffp-contract=off")
+KERNELS = (
+    *("-fvisibility=hidden", "-fsanitize=bounds,alignment"),
+    "-ftrivial-auto-var-init=pattern",
 )
 BOUNDS = r"(?:__launch_bounds__\([^)]*\)\s*)?"
 KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{BOUNDS}void\s+{BOUNDS}(\w+)')
@@ -48,7 +49,7 @@ def compiler() -> str | None:
 
 
 class Launch(ctypes.Structure):
-    """How a kernel is launched: `Launch` in fibers.h."""
+    """How a kernel is launched: `Launch` in emulation.h."""
 
     _fields_ = (
         ("grid", ctypes.c_uint * 3),
@@ -118,38 +119,40 @@ def translate(source: str) -> str:
 
 def build(source: str, options: tuple[str, ...]) -> Path:
     """Compile a source, or find it compiled; return the library's path."""
-    flags = [*FLAGS, *(option for option in options if option.startswith("-D"))]
-    if "-DBY_UCONTEXT" not in flags:
-        flags = [f"-I{header().parent}", *flags]
-    flags = [*flags, f"-I{HERE}"]
-    text = translate(source)
+    defined = [option for option in options if option.startswith("-D")]
+    return made(
+        translate(source), [*FLAGS, *KERNELS, *defined], [runtime("-DBY_UCONTEXT" in defined)]
+    )
+
+
+@cache
+def runtime(by_ucontext: bool = False) -> Path:
+    """Compile what runs the kernels, once for all of them, or find it compiled."""
+    text = (HERE / "tensor.cpp").read_text()
+    return made(text, [*FLAGS, *(["-DBY_UCONTEXT"] if by_ucontext else [])], [])
+
+
+def made(text: str, flags: list[str], libraries: list[Path]) -> Path:
+    """Return the library that a text becomes."""
     path = folder() / f"{digest(text, *flags)}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder()) as place:
             code, compiled, linked = (Path(place) / f"kernels.{end}" for end in ("cpp", "o", "so"))
             code.write_text(text)
-            command([*flags, "-c", str(code), "-o", str(compiled)])
-            command(["-shared", str(compiled), "-o", str(linked)])  # without sanitizers' libraries
+            command([*flags, f"-I{HERE}", "-c", str(code), "-o", str(compiled)])
+            # Linked without the sanitizer's flag: what it calls is in fibers.cpp.
+            command(["-shared", str(compiled), *map(str, libraries), "-o", str(linked)])
             linked.replace(path)
-    return path
-
-
-@cache
-def header() -> Path:
-    """Compile `cuda.h` by itself, once for all sources, or find it compiled."""
-    path = folder() / digest(*FLAGS) / "cuda.h.gch"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder()) as place:
-            compiled = Path(place) / path.name
-            command([*FLAGS, "-x", "c++-header", str(HERE / "cuda.h"), "-o", str(compiled)])
-            compiled.replace(path)
     return path
 
 
 def digest(*parts: str) -> str:
     """Return a name for what is made of these, the headers and this compiler."""
-    parts = (*parts, version(), *(path.read_text() for path in sorted(HERE.glob("*.h"))))
+    parts = (
+        *parts,
+        version(),
+        *(path.read_text() for path in sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp")])),
+    )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

@@ -1,26 +1,17 @@
 // CUDA's words for a C++ compiler: kernels run on the CPU, the threads of a block in turns.
 //
 // A thread that waits (__syncthreads, a shuffle) stands aside with its own stack, and the next one
-// runs; see fibers.h.  All is done in one order, so a fault shows in the same way each time:
+// runs; see fibers.cpp.  All is done in one order, so a fault shows in the same way each time:
 //
 // - shared memory is full of NaN before a block begins: what wasn't written yet shows,
 // - the threads can run from the last to the first, too: what hangs on their order shows,
 // - an index beyond an array, an address that isn't aligned, and a barrier that not all threads of
 //   a block or a warp reach, are errors that name the line.
 #pragma once
+#include "emulation.h"
 #include <math.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <type_traits>
-#include <utility>
-#include <vector>
 
 struct uint2 { unsigned x, y; };
-struct uint3 { unsigned x, y, z; };
 struct int2 { int x, y; };
 struct float2 { float x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
@@ -34,8 +25,6 @@ static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; 
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static inline double2 make_double2(double x, double y) { return {x, y}; }
-
-#include "fibers.h"
 
 #define EMULATED
 #define __global__

@@ -3,12 +3,17 @@
 // A fiber is a stack.  It takes one thread after the other from those that haven't begun; when a
 // thread has to wait, its fiber waits with it, and another fiber goes on.  A kernel without barriers
 // so runs in one fiber, as a loop.
-#pragma once
+#include "emulation.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <ucontext.h>
+#include <vector>
 
 namespace emulation {
 
-static uint3 threadIdx, blockIdx, blockDim, gridDim;
+uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 // Errors: the first one is kept, and the launch ends.
 
@@ -17,8 +22,7 @@ static size_t message_size;
 static bool failed;
 static void to_scheduler();
 
-static void fail(const char* format, ...) __attribute__((noreturn));
-static void fail(const char* format, ...) {
+void fail(const char* format, ...) {
     if (!failed) {
         va_list values;
         va_start(values, format);
@@ -130,7 +134,6 @@ static void to_fiber(Fiber* fiber) {
 
 // Threads.
 
-typedef void (*Together)(void** lanes, unsigned mask);
 enum State { NEW, RUNS, AT_BLOCK, AT_WARP, DONE };
 struct Copy { void* to; const void* from; int bytes, filled; };
 
@@ -184,16 +187,16 @@ static void stand_aside(State state, const char* file, int line) {
     to_scheduler();
 }
 
-static __attribute__((noinline)) void wait_for_block(const char* file, int line) {
+void wait_for_block(const char* file, int line) {
     at_block++;
     stand_aside(AT_BLOCK, file, line);
 }
 
 static int linear(uint3 i) { return i.x + blockDim.x * (i.y + blockDim.y * i.z); }
-static int lane() { return linear(threadIdx) & 31; }
+int lane() { return linear(threadIdx) & 31; }
 
 // All lanes of the mask meet here; the last one to come does the work for all.
-static __attribute__((noinline)) void collective(
+void collective(
     unsigned mask, void* data, Together together, const char* name, const char* file, int line) {
     int own = current, first = own & ~31;
     Thread& thread = threads[own];
@@ -272,16 +275,13 @@ static bool run_block() {
 
 // Shared memory.
 
-extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
-extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
 static const size_t MARGIN = 256;
 static std::vector<char> dynamic;
-static char* dynamic_shared;
+char* dynamic_shared;
 
-// Kernels of 16 bits of NaN: whatever the type, what is read here shows.
-static void spoil(size_t shared) {
-    if (__start_emulated_shared)
-        memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
+// All bits set are a NaN in every type of floats: what is read before it was written shows.
+static void spoil(Shared of_file, size_t shared) {
+    if (of_file.start) memset(of_file.start, 0xff, of_file.stop - of_file.start);
     memset(dynamic_shared, 0xff, shared + MARGIN);
 }
 
@@ -294,10 +294,8 @@ static bool overrun(size_t shared) {
     return false;
 }
 
-struct Launch { unsigned grid[3], block[3], shared, backwards; };
-
-static int run(
-    void (*kernel)(void**), void** from, const Launch& launch, char* text, size_t size) {
+int run(void (*kernel)(void**), void** from, const Launch& launch, Shared of_file, char* text,
+        size_t size) {
     message = text, message_size = size, failed = false, body = kernel, arguments = from;
     blockDim = {launch.block[0], launch.block[1], launch.block[2]};
     gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
@@ -316,50 +314,21 @@ static int run(
         size_t b = launch.backwards ? blocks - 1 - i : i;
         blockIdx = {(unsigned)(b % gridDim.x), (unsigned)(b / gridDim.x % gridDim.y),
                     (unsigned)(b / gridDim.x / gridDim.y)};
-        if (i < 8 || i == blocks - 1) spoil(launch.shared);  // it takes long for large ones
+        if (i < 8 || i == blocks - 1) spoil(of_file, launch.shared);  // it takes long for large ones
         if (!run_block() || overrun(launch.shared)) return 1;
     }
     return 0;
 }
 
-// A kernel's call, from the addresses of its arguments; and the sizes of its parameters.
-
-template <auto kernel, class... A, size_t... I>
-void call(void** from, void (*)(A...), std::index_sequence<I...>) {
-    kernel(*(A*)from[I]...);
-}
-template <class... A> std::index_sequence_for<A...> places(void (*)(A...));
-template <auto kernel> void body_of(void** from) {
-    call<kernel>(from, kernel, decltype(places(kernel))());
-}
-
-template <class T> void describe(char*& out) {  // "p4 " a pointer to 4 bytes, "i8 ", "f4 "
-    using V = std::remove_cv_t<std::remove_pointer_t<T>>;
-    size_t size;
-    if constexpr (std::is_void_v<V>) size = 0; else size = sizeof(V);
-    char kind = std::is_pointer_v<T> ? 'p' : std::is_floating_point_v<T> ? 'f' : std::is_integral_v<T> ? 'i' : 's';
-    out += sprintf(out, "%c%zu ", kind, size);
-}
-template <class... A> void signature(void (*)(A...), char* out) { *out = 0; (describe<A>(out), ...); }
-
 }  // namespace emulation
 
 // g++ -fsanitize=bounds,alignment calls these; its own library isn't needed.
 struct EmulatedPlace { const char* file; uint32_t line, column; };
-extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_out_of_bounds(void* data, void* index) {
+extern "C" void __ubsan_handle_out_of_bounds(void* data, void* index) {
     EmulatedPlace* place = (EmulatedPlace*)data;
     emulation::fail("%s:%u: index %lld is beyond the array", place->file, place->line, (long long)(intptr_t)index);
 }
-extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1(void* data, void* pointer) {
+extern "C" void __ubsan_handle_type_mismatch_v1(void* data, void* pointer) {
     EmulatedPlace* place = (EmulatedPlace*)data;
     emulation::fail("%s:%u: address %p isn't aligned for its type", place->file, place->line, pointer);
 }
-
-#define EMULATED_KERNEL(name)                                                                    \
-    extern "C" __attribute__((visibility("default"))) int launch_##name(                        \
-        void** arguments, const emulation::Launch* how, char* text, size_t size) {               \
-        return emulation::run(emulation::body_of<name>, arguments, *how, text, size);            \
-    }                                                                                            \
-    extern "C" __attribute__((visibility("default"))) void signature_##name(char* out) {        \
-        emulation::signature(name, out);                                                         \
-    }
