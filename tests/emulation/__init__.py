@@ -129,7 +129,7 @@ def build(source: str, options: tuple[str, ...]) -> Path:
 def runtime(by_ucontext: bool = False) -> Path:
     """Compile what runs the kernels, once for all of them, or find it compiled."""
     text = (HERE / "tensor.cpp").read_text()
-    return made(text, [*FLAGS, *(["-DBY_UCONTEXT"] if by_ucontext else [])], [])
+    return made(text, [*FLAGS, "-O2", *(["-DBY_UCONTEXT"] if by_ucontext else [])], [])
 
 
 def made(text: str, flags: list[str], libraries: list[Path]) -> Path:

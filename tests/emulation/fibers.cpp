@@ -63,6 +63,20 @@ static void step_in(int t) {
     threads[t].state = RUNS;
 }
 
+// Go on with a thread that can run, or with a new one, or let the scheduler see who waits for what.
+static void go_on() {
+    if (next_ready < ready.size()) {
+        int t = ready[next_ready++];
+        if (next_ready == ready.size()) ready.clear(), next_ready = 0;
+        step_in(t);
+        from_fiber_to_fiber(threads[t].fiber);
+    } else if (begun < (size_t)count) {
+        from_fiber_to_fiber(new_fiber());
+    } else {
+        to_scheduler();
+    }
+}
+
 static void work() {  // what a fiber does
     for (;;) {
         while (begun < (size_t)count && next_ready == ready.size()) {
@@ -74,7 +88,7 @@ static void work() {  // what a fiber does
             done++;
         }
         idle.push_back(running);
-        to_scheduler();
+        go_on();  // not by a new fiber, which might be this one: nobody is left to begin
     }
 }
 
@@ -83,7 +97,7 @@ static void stand_aside(State state, const char* file, int line) {
     thread.state = state;
     thread.file = file;
     thread.line = line;
-    to_scheduler();
+    go_on();
 }
 
 void wait_for_block(const char* file, int line) {
@@ -108,7 +122,7 @@ void collective(
         if (first + 32 > count && mask >> (count & 31))
             fail("%s:%d: %s wants lane %d, but the block has only %d threads", file, line, name,
                  31 - __builtin_clz(mask), count);
-        return to_scheduler();
+        return go_on();
     }
     void* lanes[32];
     for (int i = 0; i < 32; i++) {
@@ -156,20 +170,14 @@ static bool run_block() {
     }
     begun = next_ready = done = at_block = 0;
     ready.clear();
-    while (done < (size_t)count) {
-        if (next_ready < ready.size()) {
-            int t = ready[next_ready++];
-            if (next_ready == ready.size()) ready.clear(), next_ready = 0;
-            step_in(t);
-            to_fiber(threads[t].fiber);
-        } else if (begun < (size_t)count) {
-            to_fiber(new_fiber());
-        } else if (!release()) {
-            failed = true;
-        }
-        if (failed) return false;
+    to_fiber(new_fiber());  // they come back when nobody can run
+    while (!failed && done < (size_t)count) {
+        if (!release()) return false;
+        int t = ready[next_ready++];
+        step_in(t);
+        to_fiber(threads[t].fiber);
     }
-    return true;
+    return !failed;
 }
 
 // Shared memory.
@@ -199,6 +207,7 @@ int run(void (*kernel)(void**), void** from, const Launch& launch, Shared of_fil
     blockDim = {launch.block[0], launch.block[1], launch.block[2]};
     gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
     count = blockDim.x * blockDim.y * blockDim.z;
+    idle = fibers;
     threads.resize(count);
     arrived.assign((count + 31) / 32, 0);
     order.resize(count);
@@ -216,6 +225,7 @@ int run(void (*kernel)(void**), void** from, const Launch& launch, Shared of_fil
         if (i < 8 || i == blocks - 1) spoil(of_file, launch.shared);  // it takes long for large ones
         if (!run_block() || overrun(launch.shared)) return 1;
     }
+    check_stacks();
     return 0;
 }
 

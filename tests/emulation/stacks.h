@@ -20,8 +20,7 @@ struct Fiber {
 
 static void* scheduler_place;
 static Fiber* running;
-static std::vector<Fiber*> idle;
-static size_t fibers;
+static std::vector<Fiber*> idle, fibers;
 static void work();
 
 #if defined(__x86_64__) && !defined(BY_UCONTEXT)
@@ -75,7 +74,8 @@ static Fiber* new_fiber() {
     Fiber* fiber;
     if (idle.empty()) {
         fiber = new Fiber();
-        fiber->number = fibers++;
+        fiber->number = fibers.size();
+        fibers.push_back(fiber);
         fiber->stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (fiber->stack == MAP_FAILED) abort();
@@ -93,12 +93,21 @@ static void to_scheduler() { emulation_switch(&running->place, scheduler_place);
 static void to_fiber(Fiber* fiber) {
     running = fiber;
     emulation_switch(&scheduler_place, fiber->place);
-    uint64_t end;
-    memcpy(&end, fiber->stack, sizeof end);
-    if (end != CANARY) {  // what lies below is broken, too
-        fprintf(stderr, "emulation: a thread's stack is full\n");
-        abort();
-    }
+}
+
+static void from_fiber_to_fiber(Fiber* fiber) {
+    Fiber* own = running;
+    running = fiber;
+    emulation_switch(&own->place, fiber->place);
+}
+
+// A stack that was too small has been written beyond its end, and what lies there is broken, too.
+static void check_stacks() {
+    for (Fiber* fiber : fibers)
+        if (memcmp(fiber->stack, &CANARY, sizeof CANARY)) {
+            fprintf(stderr, "emulation: a thread needs more stack than there is\n");
+            abort();
+        }
 }
 
 }  // namespace emulation
