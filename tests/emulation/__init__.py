@@ -31,6 +31,9 @@ DYNAMIC = re.compile(
     r"extern\s+__shared__\s+((?:__align__\(\w+\)\s*)?)([\w ]+?)\s*(\w+)\s*\[\s*\]\s*;"
 )
 
+SHARED = re.compile(r"\b__shared__\s+([^;{}]*);")
+INSIDE = re.compile(r"\[[^][]*\]|<[^<>]*>|\([^()]*\)")
+
 backwards = False
 """Whether blocks, warps and threads run from the last to the first: results must be the same."""
 
@@ -110,11 +113,23 @@ class Library:
 
 def translate(source: str) -> str:
     """Turn CUDA's C++ into C++."""
+    source = re.sub(r"//[^\n]*", "", source)  # nothing is found in comments
     names = KERNEL.findall(source)
     source = re.sub(r'extern\s+"C"\s+__global__', "__global__", source)
     source = DYNAMIC.sub(r"\2* \3 = (\2*)emulation::dynamic_shared;", source)
+    source = SHARED.sub(spoiled, source)
     kernels = "\n".join(f"EMULATED_KERNEL({name})" for name in names)
     return f'#include "cuda.h"\nnamespace {{\n{source}\n{kernels}\n}}\n'
+
+
+def spoiled(declaration: re.Match[str]) -> str:
+    """Let shared memory be spoiled when a block comes by its declaration."""
+    text = declaration[1]
+    while INSIDE.search(text):  # sizes, arguments of templates
+        text = INSIDE.sub(" ", text)
+    names = [part.split()[-1] for part in text.split(",")]
+    calls = "".join(f" emulation::shared(&{name}, sizeof {name});" for name in names)
+    return declaration[0] + calls
 
 
 def build(source: str, options: tuple[str, ...]) -> Path:

@@ -31,7 +31,7 @@ static inline double2 make_double2(double x, double y) { return {x, y}; }
 #define __device__
 #define __host__
 #define __constant__ static
-#define __shared__ static __attribute__((section("emulated_shared")))
+#define __shared__ static
 #define __launch_bounds__(...)
 #define __forceinline__ inline
 #define __align__(n) __attribute__((aligned(n)))

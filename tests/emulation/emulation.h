@@ -24,9 +24,10 @@ void wait_for_block(const char* file, int line);
 int lane();
 
 struct Launch { unsigned grid[3], block[3], shared, backwards; };
-struct Shared { char *start, *stop; };  // the shared memory of a file's kernels
-int run(void (*kernel)(void**), void** from, const Launch& launch, Shared of_file, char* text,
-        size_t size);
+int run(void (*kernel)(void**), void** from, const Launch& launch, char* text, size_t size);
+
+// Stands behind every variable in shared memory: it is spoiled when a block first comes by.
+void shared(void* variable, size_t size);
 
 // A kernel's call, from the addresses of its arguments; and the sizes of its parameters.
 
@@ -54,14 +55,10 @@ template <class... A> void signature(void (*)(A...), char* out) { *out = 0; (des
 
 }  // namespace emulation
 
-extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
-extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
-
 #define EMULATED_KERNEL(name)                                                                    \
     extern "C" __attribute__((visibility("default"))) int launch_##name(                        \
         void** arguments, const emulation::Launch* how, char* text, size_t size) {               \
-        emulation::Shared shared{__start_emulated_shared, __stop_emulated_shared};               \
-        return emulation::run(emulation::body_of<name>, arguments, *how, shared, text, size);    \
+        return emulation::run(emulation::body_of<name>, arguments, *how, text, size);            \
     }                                                                                            \
     extern "C" __attribute__((visibility("default"))) void signature_##name(char* out) {        \
         emulation::signature(name, out);                                                         \

@@ -50,10 +50,11 @@ struct Thread {
 };
 
 static std::vector<Thread> threads;
-static std::vector<int> order, ready;
+static std::vector<int> order, ready;  // who can run: the last one comes next
 static std::vector<unsigned> arrived;  // of each warp: the lanes that wait for others
-static size_t begun, next_ready, done, at_block;
+static size_t begun, done, at_block;
 static int current, count;
+static bool backwards;
 static void (*body)(void** arguments);
 static void** arguments;
 
@@ -65,9 +66,9 @@ static void step_in(int t) {
 
 // Go on with a thread that can run, or with a new one, or let the scheduler see who waits for what.
 static void go_on() {
-    if (next_ready < ready.size()) {
-        int t = ready[next_ready++];
-        if (next_ready == ready.size()) ready.clear(), next_ready = 0;
+    if (!ready.empty()) {
+        int t = ready.back();
+        ready.pop_back();
         step_in(t);
         from_fiber_to_fiber(threads[t].fiber);
     } else if (begun < (size_t)count) {
@@ -79,7 +80,7 @@ static void go_on() {
 
 static void work() {  // what a fiber does
     for (;;) {
-        while (begun < (size_t)count && next_ready == ready.size()) {
+        while (begun < (size_t)count && ready.empty()) {
             int t = order[begun++];
             threads[t].fiber = running;
             step_in(t);
@@ -134,8 +135,10 @@ void collective(
         lanes[i] = other.data;
     }
     together(lanes, mask);
-    for (int i = 0; i < 32; i++)
+    for (int k = 0; k < 32; k++) {  // they come before all other warps: one runs ahead
+        int i = backwards ? k : 31 - k;
         if (mask >> i & 1 && first + i != own) ready.push_back(first + i), threads[first + i].state = RUNS;
+    }
     thread.state = RUNS;
     here &= ~mask;
 }
@@ -159,7 +162,7 @@ static bool release() {
         return snprintf(message, message_size, "%s:%d: %d threads wait in __syncthreads, but %d have left",
                         threads[waits].file, threads[waits].line, (int)at_block, (int)done), false;
     at_block = 0;
-    for (int t : order) ready.push_back(t);
+    ready.assign(order.rbegin(), order.rend());
     return true;
 }
 
@@ -168,12 +171,13 @@ static bool run_block() {
         threads[t].state = NEW;
         threads[t].copies.clear();
     }
-    begun = next_ready = done = at_block = 0;
+    begun = done = at_block = 0;
     ready.clear();
     to_fiber(new_fiber());  // they come back when nobody can run
     while (!failed && done < (size_t)count) {
         if (!release()) return false;
-        int t = ready[next_ready++];
+        int t = ready.back();
+        ready.pop_back();
         step_in(t);
         to_fiber(threads[t].fiber);
     }
@@ -184,12 +188,15 @@ static bool run_block() {
 
 static const size_t MARGIN = 256;
 static std::vector<char> dynamic;
+static std::vector<void*> known;  // the variables that this block has come by
 char* dynamic_shared;
 
 // All bits set are a NaN in every type of floats: what is read before it was written shows.
-static void spoil(Shared of_file, size_t shared) {
-    if (of_file.start) memset(of_file.start, 0xff, of_file.stop - of_file.start);
-    memset(dynamic_shared, 0xff, shared + MARGIN);
+void shared(void* variable, size_t size) {
+    for (void* other : known)
+        if (other == variable) return;
+    known.push_back(variable);
+    memset(variable, 0xff, size);
 }
 
 static bool overrun(size_t shared) {
@@ -201,9 +208,8 @@ static bool overrun(size_t shared) {
     return false;
 }
 
-int run(void (*kernel)(void**), void** from, const Launch& launch, Shared of_file, char* text,
-        size_t size) {
-    message = text, message_size = size, failed = false, body = kernel, arguments = from;
+int run(void (*kernel)(void**), void** from, const Launch& launch, char* text, size_t size) {
+    message = text, message_size = size, failed = false, backwards = launch.backwards, body = kernel, arguments = from;
     blockDim = {launch.block[0], launch.block[1], launch.block[2]};
     gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
     count = blockDim.x * blockDim.y * blockDim.z;
@@ -222,7 +228,8 @@ int run(void (*kernel)(void**), void** from, const Launch& launch, Shared of_fil
         size_t b = launch.backwards ? blocks - 1 - i : i;
         blockIdx = {(unsigned)(b % gridDim.x), (unsigned)(b / gridDim.x % gridDim.y),
                     (unsigned)(b / gridDim.x / gridDim.y)};
-        if (i < 8 || i == blocks - 1) spoil(of_file, launch.shared);  // it takes long for large ones
+        known.clear();
+        memset(dynamic_shared, 0xff, launch.shared + MARGIN);
         if (!run_block() || overrun(launch.shared)) return 1;
     }
     check_stacks();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import emulation
 import numpy as np
 import pytest
 
@@ -15,8 +16,8 @@ from .test_elementwise import floats, rounded
 KERNELS = r"""
 extern "C" __global__ void sums(const acc* x, acc* of_block, acc* of_warp, acc* most) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
-    acc first = block_sum(x[i]), warp = warp_sum(x[i]), top = block_max(x[i]);
-    acc second = block_sum(x[i] * 2);
+    acc first = block_sum(x[i]), second = block_sum(x[i] * 2);
+    acc warp = warp_sum(x[i]), top = block_max(x[i]);
     of_block[i] = first + second;
     of_warp[i] = warp;
     most[i] = top - warp_max(x[i]);
@@ -60,6 +61,41 @@ def test_sums_and_maxima_over_threads(cupy, kernel, rng, order, kind, block):
     )
     top = x.max(1)[:, None, None] - warps.max(2, keepdims=True)
     np.testing.assert_array_equal(most.reshape(warps.shape), top + 0 * warps)
+
+
+FAULTS = {
+    "no barrier after the call before": ("    __syncthreads();  // in a second call", "    //"),
+    "no barrier before reading": ("warps[warp] = x;\n    __syncthreads();", "warps[warp] = x;"),
+    "warps that aren't there": (
+        "lane < count ? warps[lane] : Op::nothing(warps[0])",
+        "warps[lane]",
+    ),
+    "half a warp": ("int distance = 16", "int distance = 8"),
+    "lanes left out": ("__shfl_xor_sync(0xffffffffu", "__shfl_xor_sync(0xffffu"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_fault_is_seen(standin, rng, monkeypatch, fault):
+    """By wrong numbers or by an error, if threads run from the first to the last or back."""
+    right, wrong = FAULTS[fault]
+    code = Path(module.__file__).with_name("real.cuh").read_text() + KERNELS
+    assert code.count(right) == 1
+    function = standin.RawModule(
+        code=code.replace(right, wrong), options=module.options("float64")
+    ).get_function("sums")
+    x, seen = rng.standard_normal((2, 96)), 0
+    for backwards in (False, True):
+        monkeypatch.setattr(emulation, "backwards", backwards)
+        results = [standin.empty(x.shape) for _ in range(3)]
+        try:
+            function((2,), (96,), (standin.asarray(x), *results))
+        except emulation.KernelError:
+            seen += 1
+            continue
+        total = results[0].get()
+        seen += not np.allclose(total, 3 * x.sum(1, keepdims=True) + 0 * total, atol=1e-9)
+    assert seen
 
 
 @pytest.mark.parametrize("kind", KINDS)
