@@ -17,6 +17,8 @@ DEVICES = 2
 class Device:
     """A device; as a context it is the current one while the block runs."""
 
+    compute_capability = "90"
+
     def __init__(self, device: int | None = None) -> None:
         self.id = current_device[0] if device is None else int(device)
         self.before: list[int] = []
