@@ -14,7 +14,7 @@ from ..cpu.geometry import Geometry
 from . import conv_im2col
 from .conv_choose import BLOCKS, choose, cut, tile_for
 from .im2col import sizes
-from .precision import tf32_allowed
+from .precision import uses_tf32
 from .writer import Writer
 
 THREADS = 32 * BLOCKS * 8
@@ -36,7 +36,7 @@ def conv_forward(
     x: (N, H, W, C)  w: (KH, KW, C/G, O)  y: (N, OH, OW, O), in the storage type.  b: (O,), of the
     type of sums, or None.
     """
-    tf32 = uses_tf32(s)
+    tf32 = uses_tf32(s.kind)
     way = choose(g, s.kind, tf32, algorithm)
     if way == "im2col":
         conv_im2col.forward(s, x, w, b, y, g, relu, tf32)
@@ -53,7 +53,7 @@ def conv_backward_x(
 
     dy: (N, OH, OW, O)  w: (KH, KW, C/G, O)  dx: (N, H, W, C), in the storage type.
     """
-    tf32 = uses_tf32(s)
+    tf32 = uses_tf32(s.kind)
     way = choose(g, s.kind, tf32, algorithm, back=True)
     if way == "im2col":
         conv_im2col.backward_x(s, dy, w, dx, g, tf32)
@@ -84,7 +84,7 @@ def conv_backward_w(
     """
     if db is not None:
         conv_backward_b(s, dy, db)
-    tf32 = uses_tf32(s)
+    tf32 = uses_tf32(s.kind)
     way = choose(g, s.kind, tf32, algorithm)
     pixels, rows = len(x) * g.OH * g.OW, g.T * g.C
     if way == "im2col":
@@ -142,18 +142,13 @@ def windows(
     odd = is_odd(s, g, x, y)
     tile = tile_for(s.kind, rows * (g.SH * g.SW if back else 1), columns, odd)
     s.launch(
-        f"conv_windows_{tile.name}{suffix(uses_tf32(s), odd)}",
+        f"conv_windows_{tile.name}{suffix(uses_tf32(s.kind), odd)}",
         *(0, x, own, b, y, *sizes(len(x), g), back, relu),
         block=tile.threads,
         grid=(-(-rows // tile.M) * -(-columns // tile.N), 1, g.SH * g.SW if back else 1),
     )
     if own is not w:
         s.free(own)
-
-
-def uses_tf32(s: Writer) -> bool:
-    """Whether products are TF32's."""
-    return s.kind == "float32" and tf32_allowed()
 
 
 def suffix(tf32: bool, odd: bool) -> str:

@@ -1,8 +1,13 @@
-"""Whether float32 products may use TF32."""
+"""Whether float32 products may use TF32, and what the GPU can multiply."""
 
 from __future__ import annotations
 
+import importlib
 import os
+
+from ...backend import DeviceError
+
+AMPERE = 80  # compute capability 8.0: the first with bfloat16 and TF32
 
 allowed: list[bool | None] = [None]  # None: as the environment says
 
@@ -30,3 +35,19 @@ def tf32_allowed() -> bool:
     if value not in ("", "0", "1"):
         raise ValueError(f"MINICNN_TF32={value!r}: expected 0 or 1")
     return value == "1"
+
+
+def uses_tf32(kind: str) -> bool:
+    """Return whether products of this storage type are TF32's.
+
+    Raises DeviceError if the current GPU can't multiply what the storage type or TF32 wants.
+    """
+    tf32 = kind == "float32" and tf32_allowed()
+    if tf32 or kind == "bfloat16":
+        gpu = importlib.import_module("cupy").cuda.Device()
+        if int(gpu.compute_capability) < AMPERE:
+            raise DeviceError(
+                f"gpu:{gpu.id} has compute capability {gpu.compute_capability}, and {AMPERE} is the "
+                f"first that multiplies {'TF32' if tf32 else kind}: use float16 or float32"
+            )
+    return tf32

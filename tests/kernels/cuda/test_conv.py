@@ -10,6 +10,7 @@ import emulation
 import numpy as np
 import pytest
 
+from minicnn.backend import DeviceError
 from minicnn.kernels.cuda import conv, conv_choose, precision
 from minicnn.kernels.cuda.conv import (
     conv_backward_b,
@@ -253,3 +254,16 @@ def test_tf32_by_environment(monkeypatch):
         precision.tf32_allowed()
     with pytest.raises(ValueError, match="expected True or False"):
         precision.allow_tf32("on")
+
+
+def test_old_gpus_say_what_they_cannot_multiply(standin, monkeypatch):
+    monkeypatch.setattr(standin.cuda.Device, "compute_capability", "75")
+    with pytest.raises(
+        DeviceError, match="gpu:0 has compute capability 75.* bfloat16: use float16"
+    ):
+        precision.uses_tf32("bfloat16")
+    assert not precision.uses_tf32("float32") and not precision.uses_tf32("float16")
+    monkeypatch.setenv("MINICNN_TF32", "1")
+    with pytest.raises(DeviceError, match="multiplies TF32"):
+        precision.uses_tf32("float32")
+    assert not precision.uses_tf32("float64")
