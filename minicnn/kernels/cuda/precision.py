@@ -47,7 +47,7 @@ def uses_tf32(kind: str) -> bool:
         gpu = importlib.import_module("cupy").cuda.Device()
         if int(gpu.compute_capability) < AMPERE:
             raise DeviceError(
-                f"gpu:{gpu.id} has compute capability {gpu.compute_capability}, and {AMPERE} is the "
+                f"gpu:{gpu.id} has compute capability {gpu.compute_capability}; {AMPERE} is the "
                 f"first that multiplies {'TF32' if tf32 else kind}: use float16 or float32"
             )
     return tf32

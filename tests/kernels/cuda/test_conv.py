@@ -259,7 +259,7 @@ def test_tf32_by_environment(monkeypatch):
 def test_old_gpus_say_what_they_cannot_multiply(standin, monkeypatch):
     monkeypatch.setattr(standin.cuda.Device, "compute_capability", "75")
     with pytest.raises(
-        DeviceError, match="gpu:0 has compute capability 75.* bfloat16: use float16"
+        DeviceError, match=r"gpu:0 has compute capability 75.* bfloat16: use float16"
     ):
         precision.uses_tf32("bfloat16")
     assert not precision.uses_tf32("float32") and not precision.uses_tf32("float16")
