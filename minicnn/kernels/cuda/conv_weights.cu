@@ -36,18 +36,17 @@ struct PixelLoader {
 #pragma unroll 1
         for (int e = 0; e < (UNITS ? 1 : VEC); e++) {
             int k = m0 + column + e;
-            Tap tap(all, channels, taps_w, KW, k);
+            Tap tap(all, channels, taps_w, k);
+            int offset = tap.offset(all);
 #pragma unroll
             for (int r = 0; r < Tile::K; r += A_STEP) {
                 Window window(x, all, places, per_row, p0 + row + r, end);
-                bool inside = false;
-                const real* from = window.pixel(all, tap.down, tap.right, inside) + tap.channel;
+                bool there = (k < all.depth()) & tap.inside(all, window);
                 real* to = a + place<Tile::M>(row + r, column + e);
-                inside = inside && k < all.depth();
                 if (UNITS)
-                    copy_unit(to, from, x, inside);
+                    copy_16(to, window.start + offset, there);
                 else
-                    *to = inside ? *from : real{};
+                    *to = there ? window.start[offset] : real{};
             }
         }
         // B: rows of dy.
@@ -58,7 +57,7 @@ struct PixelLoader {
             const real* from = dy + static_cast<int64>(p) * O + o;
             real* to = b + place<Tile::N>(row + r, column);
             if (UNITS) {
-                copy_unit(to, from, dy, p < end && o < O);
+                copy_16(to, from, (p < end) & (o < O));
             } else {
                 for (int e = 0; e < VEC; e++) to[e] = p < end && o + e < O ? from[e] : real{};
             }
@@ -80,9 +79,10 @@ __device__ __forceinline__ void pixel_product(const real* x, const real* dy, acc
     walk<Tile>((end - first + Tile::K - 1) / Tile::K, packs[0].of, load,
                [&](real* a, real* b) { way.multiply(a, b); });
     int64 before = static_cast<int64>(part) * all.depth();
-    way.each([&](int row, int column, acc value) {
-        if (m0 + row < all.depth() && n0 + column < s.O)
-            parts[(before + m0 + row) * s.O + n0 + column] = value;
+    way.each([&](int row, int column, acc left, acc right) {
+        acc* to = parts + (before + m0 + row) * s.O + n0 + column;
+        if (m0 + row < all.depth() && n0 + column < s.O) to[0] = left;
+        if (m0 + row < all.depth() && n0 + column + 1 < s.O) to[1] = right;
     });
 }
 

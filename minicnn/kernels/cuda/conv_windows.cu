@@ -14,19 +14,22 @@ template <class Tile, bool UNITS>
 struct WindowLoader {
     static constexpr int A_UNITS = Tile::K / VEC, B_UNITS = Tile::N / VEC;  // in a row
     static constexpr int A_STEP = Tile::THREADS / A_UNITS, B_STEP = Tile::THREADS / B_UNITS;
-    static constexpr int A_ROWS = Tile::M / A_STEP, B_ROWS = Tile::K / B_STEP;  // of a thread
-    static_assert(A_STEP * A_ROWS == Tile::M && B_STEP * B_ROWS == Tile::K, "threads share evenly");
+    static constexpr int A_ROWS = Tile::M / A_STEP;  // of a thread
+    static_assert(A_STEP * A_ROWS == Tile::M && Tile::K % B_STEP == 0, "threads share evenly");
 
     const Windows& all;
     const real *x, *w;
     int O, KW, n0;
     Divider channels, taps_w;
     Window windows[A_ROWS];
+    Tap tap;             // of this thread's column, in the step to come
+    const real* filter;  // its place in the filters, if none of them is left out
 
     __device__ __forceinline__ WindowLoader(const Windows& all, const real* x, const real* w,
                                             int O, int KW, int count, int m0, int n0)
         : all(all), x(x), w(w), O(O), KW(KW), n0(n0), channels(all.channels),
-          taps_w(max(all.w.taps, 1)) {
+          taps_w(max(all.w.taps, 1)), tap(all, channels, taps_w, threadIdx.x % A_UNITS * VEC),
+          filter(w + static_cast<int64>(threadIdx.x / B_UNITS) * O + n0 + threadIdx.x % B_UNITS * VEC) {
         Divider places(max(all.places(), 1)), per_row(max(all.w.places, 1));
 #pragma unroll
         for (int r = 0; r < A_ROWS; r++) {
@@ -35,50 +38,68 @@ struct WindowLoader {
         }
     }
 
-    __device__ __forceinline__ void operator()(int step, real* a, real* b) const {
-        gather(step * Tile::K, a);
+    // Is called for one step after the other.
+    __device__ __forceinline__ void operator()(int step, real* a, real* b) {
+        if (UNITS)
+            gather(step * Tile::K, a);
+        else
+            gather_values(step * Tile::K, a);
         filters(step * Tile::K, b);
     }
 
     // A thread's part of A: one unit of columns, in every A_STEP-th row.
-    __device__ __forceinline__ void gather(int k0, real* a) const {
+    __device__ __forceinline__ void gather(int k0, real* a) {
+        int row = threadIdx.x / A_UNITS, column = threadIdx.x % A_UNITS * VEC;
+        bool within = k0 + column < all.depth();
+        int offset = tap.offset(all);
+#pragma unroll
+        for (int r = 0; r < A_ROWS; r++)
+            copy_16(a + place<Tile::K>(row + r * A_STEP, column), windows[r].start + offset,
+                    within & tap.inside(all, windows[r]));
+        tap.advance(all, Tile::K);
+    }
+
+    // The same, value by value.
+    __device__ __forceinline__ void gather_values(int k0, real* a) const {
         int row = threadIdx.x / A_UNITS, column = threadIdx.x % A_UNITS * VEC;
 #pragma unroll 1
-        for (int e = 0; e < (UNITS ? 1 : VEC); e++) {
+        for (int e = 0; e < VEC; e++) {
             int k = k0 + column + e;
-            Tap tap(all, channels, taps_w, KW, k);
-            bool within = k < all.depth();
+            Tap tap(all, channels, taps_w, k);
 #pragma unroll
             for (int r = 0; r < A_ROWS; r++) {
-                bool inside = false;
-                const real* from = windows[r].pixel(all, tap.down, tap.right, inside) + tap.channel;
-                real* to = a + place<Tile::K>(row + r * A_STEP, column + e);
-                if (UNITS)
-                    copy_unit(to, from, x, inside && within);
-                else
-                    *to = inside && within ? *from : real{};
+                bool there = k < all.depth() && tap.inside(all, windows[r]);
+                a[place<Tile::K>(row + r * A_STEP, column + e)] =
+                    there ? windows[r].start[tap.offset(all)] : real{};
             }
         }
     }
 
     // A thread's part of B: one unit of columns, in every B_STEP-th row.
-    __device__ __forceinline__ void filters(int k0, real* b) const {
+    __device__ __forceinline__ void filters(int k0, real* b) {
         int row = threadIdx.x / B_UNITS, column = threadIdx.x % B_UNITS * VEC;
-#pragma unroll
-        for (int r = 0; r < B_ROWS; r++) {
-            int k = k0 + row + r * B_STEP;
-            bool within = k < all.depth();
-            if (all.h.filter_step * all.w.filter_step != 1)  // one phase of several: not all taps
-                k = Tap(all, channels, taps_w, KW, k).filter;
-            const real* from = w + static_cast<long long>(k) * O + n0 + column;
-            real* to = b + place<Tile::N>(row + r * B_STEP, column);
-            if (UNITS) {
-                copy_unit(to, from, w, within && n0 + column < O);
-            } else {
-#pragma unroll
-                for (int e = 0; e < VEC; e++)
-                    to[e] = within && n0 + column + e < O ? from[e] : real{};
+        if (all.h.filter_step * all.w.filter_step != 1) {  // a phase that doesn't use all taps
+#pragma unroll 1
+            for (int r = 0; r < Tile::K; r += B_STEP) {
+                Tap tap(all, channels, taps_w, k0 + row + r);
+                copy_filters(k0, r, w + tap.filter(all, KW) * O + n0 + column, b);
             }
+        } else {
+#pragma unroll
+            for (int r = 0; r < Tile::K; r += B_STEP) copy_filters(k0, r, filter + r * O, b);
+            filter += Tile::K * O;
+        }
+    }
+    __device__ __forceinline__ void copy_filters(int k0, int r, const real* from, real* b) const {
+        int row = threadIdx.x / B_UNITS + r, column = threadIdx.x % B_UNITS * VEC;
+        bool within = k0 + row < all.depth();
+        real* to = b + place<Tile::N>(row, column);
+        if (UNITS) {
+            copy_16(to, from, within & (n0 + column < O));
+        } else {
+#pragma unroll
+            for (int e = 0; e < VEC; e++)
+                to[e] = within && n0 + column + e < O ? from[e] : real{};
         }
     }
 };
@@ -88,8 +109,10 @@ template <class Tile, bool UNITS, class Way>
 __device__ __forceinline__ void write_tile(const Way& way, const Windows& all, real* tile, real* y,
                                            int H, int W, int O, int count, int m0, int n0,
                                            bool relu) {
-    way.each([&](int row, int column, acc value) {
-        store(tile + place<Tile::N>(row, column), relu && value < 0 ? acc(0) : value);
+    way.each([&](int row, int column, acc left, acc right) {
+        if (relu && left < 0) left = 0;  // NaN stays
+        if (relu && right < 0) right = 0;
+        store_pair(tile + place<Tile::N>(row, column), left, right);
     });
     __syncthreads();
     Divider places(max(all.places(), 1)), per_row(max(all.w.places, 1));
@@ -98,11 +121,14 @@ __device__ __forceinline__ void write_tile(const Way& way, const Windows& all, r
     for (int unit = threadIdx.x; unit < Tile::M * IN_ROW; unit += Tile::THREADS) {
         int row = unit / IN_ROW, column = unit % IN_ROW * VEC, o = n0 + column;
         if (m0 + row >= count || o >= O) continue;
-        int place_ = 0, b = 0;
-        int n = places.split(m0 + row, place_);
-        int a = per_row.split(place_, b);
-        long long pixel = (static_cast<long long>(n) * H + all.h.out + a * all.h.out_step) * W +
-                          all.w.out + b * all.w.out_step;
+        int64 pixel = m0 + row;
+        if (all.h.out_step * all.w.out_step != 1) {  // one phase of several: not all pixels
+            int place_ = 0, b = 0;
+            int n = places.split(m0 + row, place_);
+            int a = per_row.split(place_, b);
+            pixel = (static_cast<int64>(n) * H + all.h.out + a * all.h.out_step) * W + all.w.out +
+                    b * all.w.out_step;
+        }
         const real* from = tile + place<Tile::N>(row, column);
         real* to = y + pixel * O + o;
         if (UNITS) {

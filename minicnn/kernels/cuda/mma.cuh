@@ -24,12 +24,11 @@
 // a picture, which aren't stored anywhere, get into a tile.
 // Turing (sm_75) has no cp.async: there the copy is done at once, and there is nothing to wait for.
 
+#ifndef EMULATED
 __device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    unsigned address = 0;
-    PTX(asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }"
-            : "=r"(address) : "l"(pointer)), );
-    return address;
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
+#endif
 
 __device__ __forceinline__ void copy_16(void* shared, const void* global, bool valid) {
 #if SINCE_AMPERE

@@ -45,6 +45,20 @@ __device__ __forceinline__ int place(int row, int column) {
     return row * COLUMNS + (column / VEC ^ turn) * VEC + column % VEC;
 }
 
+// Two neighbouring values are stored at once.
+struct __align__(2 * sizeof(real)) RealPair {
+    real left, right;
+};
+__device__ __forceinline__ void store_pair(real* to, acc left, acc right) {
+#if defined(REAL_BF16) && SINCE_AMPERE && !defined(EMULATED)
+    unsigned both;  // one instruction rounds two values
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(right), "f"(left));
+    *reinterpret_cast<unsigned*>(to) = both;
+#else
+    *reinterpret_cast<RealPair*>(to) = {narrow(left), narrow(right)};
+#endif
+}
+
 // Division by a number that isn't known to the compiler: a multiplication and a shift, for
 // n < 2^31 (Granlund and Montgomery, 1994).
 struct Divider {
@@ -55,8 +69,8 @@ struct Divider {
         factor = static_cast<unsigned>(((1ull << 32) * ((1ull << shift) - divisor)) / divisor + 1);
     }
     __device__ __forceinline__ int quotient(int n) const {
-        unsigned long long product = static_cast<unsigned long long>(n) * factor;
-        return (static_cast<unsigned>(product >> 32) + static_cast<unsigned>(n)) >> shift;
+        unsigned whole = static_cast<unsigned>(n);
+        return (__umulhi(whole, factor) + whole) >> shift;
     }
     // n = quotient * divisor + remainder; returns the quotient.
     __device__ __forceinline__ int split(int n, int& remainder) const {
@@ -90,12 +104,6 @@ __device__ __forceinline__ void walk(int steps, real* memory, Load load, Multipl
     }
     copy_wait<0>();
     __syncthreads();  // the memory is free for something else
-}
-
-// Copies one unit where all of it is there or nothing is, without waiting.
-__device__ __forceinline__ void copy_unit(real* shared, const real* global, const real* any,
-                                          bool valid) {
-    copy_16(shared, valid ? global : any, valid);  // never an address outside of the array
 }
 
 }  // namespace conv

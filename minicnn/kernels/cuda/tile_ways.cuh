@@ -2,7 +2,8 @@
 //
 //     way.multiply(a, b)      adds the product A B to this thread's part of C
 //     way.add(f)              adds f(column) to every value
-//     way.each(f)             calls f(row, column, value) for this thread's part of C
+//     way.each(f)             calls f(row, column, value, next) for this thread's part of C,
+//                             two neighbours in a row at once
 //
 // Plain is for float32 and float64, Halves for float16 and bfloat16, Tf32 for float32 where TF32
 // was asked for.  TURNED: the tile of A lies in memory as K x M (gradients of weights) rather
@@ -92,7 +93,7 @@ struct Plain {
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
 #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) f(row(i), column(j), sum[i][j]);
+            for (int j = 0; j < COLUMNS; j += 2) f(row(i), column(j), sum[i][j], sum[i][j + 1]);
     }
 };
 #endif
@@ -131,7 +132,8 @@ struct Pieces {
 #pragma unroll
             for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) f(row(i, e), column(j, e), sum[i][j][e]);
+                for (int e = 0; e < 4; e += 2)
+                    f(row(i, e), column(j, e), sum[i][j][e], sum[i][j][e + 1]);
     }
 };
 
@@ -143,28 +145,31 @@ struct Halves : Pieces<Tile> {
     __device__ __forceinline__ void multiply(real* a, real* b) {
         int lane = Warp<Tile>::lane();
         // load_matrices reads 2 x 2 matrices of 8 x 8.  The lane gives the address of one of
-        // their rows: `inner` within its matrix, in the `lower` or `upper` half of the lanes'
-        // numbers the matrix itself.
+        // their rows: `inner` within its matrix, and which matrix it is by `odd` and `high`.
         int inner = lane % 8, odd = lane / 8 % 2 * 8, high = lane / 16 * 8;
+        // The addresses of the first ones.  From there, rows that are multiples of 8 apart lie at
+        // fixed distances, and columns that are apart by a power of 2 differ in one bit, because
+        // all that the swizzle does is to flip bits of the column.
+        int row = Warp<Tile>::row(), column = Warp<Tile>::column();
+        // a[0..3] are the matrices (rows 0-7, k 0-7), (8-15, 0-7), (0-7, 8-15), (8-15, 8-15).
+        int at = TURNED ? place<Tile::M>(inner + high, row + odd)
+                        : place<Tile::K>(row + inner + odd, high);
+        // Two pieces' b: (k 0-7, columns 0-7), (8-15, 0-7), (0-7, 8-15), (8-15, 8-15).
+        int bt = place<Tile::N>(inner + odd, column + high);
 #pragma unroll
         for (int k = 0; k < Tile::K; k += 16) {
             unsigned left[ROWS][4];
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
-                int row = Warp<Tile>::row() + 16 * i;
-                // a[0..3] are the matrices (rows 0-7, k 0-7), (8-15, 0-7), (0-7, 8-15), (8-15, 8-15).
                 if (TURNED)
-                    load_matrices_transposed(left[i],
-                                             at_a<Tile, TURNED>(a, row + odd, k + inner + high));
+                    load_matrices_transposed(left[i], a + (at ^ 16 * i) + k * Tile::M);
                 else
-                    load_matrices(left[i], at_a<Tile, TURNED>(a, row + inner + odd, k + high));
+                    load_matrices(left[i], a + (at ^ k) + 16 * i * Tile::K);
             }
 #pragma unroll
             for (int j = 0; j < COLUMNS; j += 2) {
-                // Two pieces' b: (k 0-7, columns 0-7), (8-15, 0-7), (0-7, 8-15), (8-15, 8-15).
                 unsigned right[4];
-                int column = Warp<Tile>::column() + 8 * j + high;
-                load_matrices_transposed(right, b + place<Tile::N>(k + inner + odd, column));
+                load_matrices_transposed(right, b + (bt ^ 8 * j) + k * Tile::N);
                 unsigned first[2] = {right[0], right[1]}, second[2] = {right[2], right[3]};
 #pragma unroll
                 for (int i = 0; i < ROWS; i++) {
@@ -183,24 +188,32 @@ struct Tf32 : Pieces<Tile> {
     using Pieces<Tile>::ROWS, Pieces<Tile>::COLUMNS, Pieces<Tile>::sum;
 
     __device__ __forceinline__ void multiply(real* a, real* b) {
-        int g = Warp<Tile>::lane() / 4, t = Warp<Tile>::lane() % 4;
+        int lane = Warp<Tile>::lane(), g = lane / 4, t = lane % 4;
+        int row = Warp<Tile>::row(), column = Warp<Tile>::column();
+        // A float is two 16-bit values to load_matrices, which so gives rows of 4 floats to the
+        // lanes as A wants them.  It can't transpose floats: B, and a turned A, are read one by one.
+        int inner = lane % 8, odd = lane / 8 % 2 * 8, high = lane / 16 * 4;
+        int at = TURNED ? place<Tile::M>(t, row + g) : place<Tile::K>(row + inner + odd, high);
+        int bt = place<Tile::N>(t, column + g);
 #pragma unroll
         for (int k = 0; k < Tile::K; k += 8) {
             unsigned left[ROWS][4], right[COLUMNS][2];
 #pragma unroll
-            for (int i = 0; i < ROWS; i++)
+            for (int i = 0; i < ROWS; i++) {
+                if (!TURNED) load_matrices(left[i], a + (at ^ k) + 16 * i * Tile::K);
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    int row = Warp<Tile>::row() + 16 * i + g + e % 2 * 8;
-                    left[i][e] = to_tf32(*at_a<Tile, TURNED>(a, row, k + t + e / 2 * 4));
+                    int beside = 16 * i ^ e % 2 * 8, below = e / 2 * 4;
+                    float value = TURNED ? a[(at ^ beside ^ below) + (k + below) * Tile::M]
+                                         : __uint_as_float(left[i][e]);
+                    left[i][e] = to_tf32(value);
                 }
+            }
 #pragma unroll
             for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    int column = Warp<Tile>::column() + 8 * j + g;
-                    right[j][e] = to_tf32(b[place<Tile::N>(k + t + 4 * e, column)]);
-                }
+                for (int e = 0; e < 2; e++)
+                    right[j][e] = to_tf32(b[(bt ^ 8 * j ^ 4 * e) + (k + 4 * e) * Tile::N]);
 #pragma unroll
             for (int i = 0; i < ROWS; i++)
 #pragma unroll

@@ -64,7 +64,7 @@ struct Windows {
 
 // Where one window starts.
 struct Window {
-    const real* picture;
+    const real* start;  // its first pixel, which may be in the margins: beside the picture
     int h, w;
 
     __device__ __forceinline__ Window() {}
@@ -74,34 +74,41 @@ struct Window {
         int place = 0, b = 0;
         int n = places.split(m < count ? m : 0, place);
         int a = per_row.split(place, b);
-        picture = pictures + static_cast<long long>(n) * all.h.size * all.w.size * all.channels;
-        h = m < count ? all.h.first + a * all.h.step : -(1 << 30);
+        h = all.h.first + a * all.h.step;
         w = all.w.first + b * all.w.step;
+        start = pictures + (static_cast<int64>(n * all.h.size + h) * all.w.size + w) * all.channels;
+        if (m >= count) h = -(1 << 30);
     }
-    // The pixel `down` and `right` of the start; `inside` says whether there is one.
-    __device__ __forceinline__ const real* pixel(const Windows& all, int down, int right,
-                                                 bool& inside) const {
-        int row = h + down, column = w + right;
-        inside = static_cast<unsigned>(row) < static_cast<unsigned>(all.h.size) &&
-                 static_cast<unsigned>(column) < static_cast<unsigned>(all.w.size);
-        return picture + (row * all.w.size + column) * all.channels;
+    // Whether there is a pixel so far from the start.  (& instead of &&: no branch.)
+    __device__ __forceinline__ bool inside(const Windows& all, int down, int right) const {
+        return (static_cast<unsigned>(h + down) < static_cast<unsigned>(all.h.size)) &
+               (static_cast<unsigned>(w + right) < static_cast<unsigned>(all.w.size));
     }
 };
 
-// Value k of a window: its channel, and how far its tap lies from the start.
+// Value k of a window: its tap and its channel.
 struct Tap {
-    int down, right, channel, filter;
+    int i, j, channel;
 
-    __device__ __forceinline__ Tap(const Windows& all, Divider channels, Divider taps_w, int KW,
-                                   int k) {
-        int j = 0;
-        int tap = channels.split(k, channel);
-        int i = taps_w.split(tap, j);
-        down = i * all.h.tap;
-        right = j * all.w.tap;
-        // The row of the filters, (KH*KW*channels, O), that weighs it.
-        filter = ((all.h.filter + i * all.h.filter_step) * KW + all.w.filter +
-                  j * all.w.filter_step) * all.channels + channel;
+    __device__ __forceinline__ Tap(const Windows& all, Divider channels, Divider taps_w, int k) {
+        i = taps_w.split(channels.split(k, channel), j);
+    }
+    // Go on by so many values.
+    __device__ __forceinline__ void advance(const Windows& all, int values) {
+        for (channel += values; channel >= all.channels; channel -= all.channels)
+            if (++j == all.w.taps) j = 0, i++;
+    }
+    __device__ __forceinline__ bool inside(const Windows& all, const Window& window) const {
+        return window.inside(all, i * all.h.tap, j * all.w.tap);
+    }
+    // How far the value lies behind the start of any window.
+    __device__ __forceinline__ int offset(const Windows& all) const {
+        return (i * all.h.tap * all.w.size + j * all.w.tap) * all.channels + channel;
+    }
+    // The row of the filters, (KH*KW*channels, O), that weighs it.
+    __device__ __forceinline__ int filter(const Windows& all, int KW) const {
+        return ((all.h.filter + i * all.h.filter_step) * KW + all.w.filter +
+                j * all.w.filter_step) * all.channels + channel;
     }
 };
 

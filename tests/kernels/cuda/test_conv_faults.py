@@ -20,8 +20,8 @@ ODD = (2, 9, 8, 3), (3, 2, 10), {"stride": (2, 1), "padding": ((1, 0), (1, 2))}
 # What is written, what is planted instead, and the precision.
 FAULTS = {
     "rows and columns of A are swapped": (
-        "load_matrices(left[i], at_a",
-        "load_matrices_transposed(left[i], at_a",
+        "load_matrices(left[i], a + (at ^ k) + 16 * i * Tile::K);\n            }",
+        "load_matrices_transposed(left[i], a + (at ^ k) + 16 * i * Tile::K);\n            }",
         "bfloat16",
     ),
     "rows and columns of B are swapped": (
@@ -30,24 +30,24 @@ FAULTS = {
         "bfloat16",
     ),
     "quarters of A in the wrong order": (
-        "a, row + inner + odd, k + high",
-        "a, row + inner + high, k + odd",
+        ": place<Tile::K>(row + inner + odd, high);\n        // Two",
+        ": place<Tile::K>(row + inner + high, odd);\n        // Two",
         "bfloat16",
     ),
     "quarters of a turned A in the wrong order": (
-        "a, row + odd, k + inner + high",
-        "a, row + high, k + inner + odd",
+        "place<Tile::M>(inner + high, row + odd)",
+        "place<Tile::M>(inner + odd, row + high)",
         "float16",
     ),
-    "results in the wrong lanes": ("lane() / 4 + e / 2 * 8", "lane() / 4 + e % 2 * 8", "float16"),
+    "results in the wrong lanes": ("lane() % 4 * 2 + e % 2", "lane() % 4 + e % 2", "float16"),
     "a lane of TF32's B that is another's": (
-        "k + t + 4 * e, column",
-        "k + 2 * t + e, column",
+        "4 * e) + (k + 4 * e)",
+        "4 * e) + (k + 4 - 4 * e)",
         "tf32",
     ),
     "no tail along K": (
-        "k < all.depth();\n            if (all.h",
-        "true;\n            if (all.h",
+        "bool within = k0 + row < all.depth()",
+        "bool within = true",
         "odd",
     ),
     "no last step": ("+ Tile::K - 1) / Tile::K, memory", ") / Tile::K, memory", "float16"),
@@ -57,10 +57,11 @@ FAULTS = {
         "odd",
     ),
     "no margin": (
-        "static_cast<unsigned>(column) < static_cast<unsigned>(all.w.size)",
-        "column < all.w.size",
+        "static_cast<unsigned>(w + right) < static_cast<unsigned>(all.w.size)",
+        "w + right < all.w.size",
         "float32",
     ),
+    "a tap that isn't gone on from": ("if (++j == all.w.taps) j = 0, i++;", "++j;", "bfloat16"),
     "no waiting for copies": ("copy_wait<AHEAD - 1>();", "", "bfloat16"),
     "waiting for a group too few": ("copy_wait<AHEAD - 1>();", "copy_wait<AHEAD>();", "float32"),
     "no barrier": ("- 1>();\n            __syncthreads();", "- 1>();", "float32"),
@@ -100,6 +101,8 @@ def sources():
 @pytest.fixture
 def cupy(standin, monkeypatch):
     """The stand-in, with nothing compiled."""
+    for kind in module.KINDS:
+        module.parameters(kind)  # is kept, and should be that of the real sources
     monkeypatch.setattr(module, "compiled", {})
     monkeypatch.setattr(module, "functions", {})
     return standin
