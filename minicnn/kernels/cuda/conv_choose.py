@@ -40,14 +40,20 @@ class Tile:
     threads: int
 
 
+FLOATS = Tile("large", 128, 64, 16, 128), Tile("small", 64, 32, 16, 64)
+HALVES = (
+    *(Tile("wide", 128, 128, 32, 256), Tile("large", 128, 64, 32, 128)),
+    *(Tile("small", 64, 32, 32, 64),),
+)
 TILES = MappingProxyType(
     {
-        "float32": (Tile("large", 128, 64, 16, 128), Tile("small", 64, 32, 16, 64)),
+        "float32": FLOATS,
         "float64": (Tile("large", 64, 64, 16, 128), Tile("small", 32, 32, 16, 64)),
-        "float16": (Tile("large", 128, 64, 32, 128), Tile("small", 64, 32, 32, 64)),
-        "bfloat16": (Tile("large", 128, 64, 32, 128), Tile("small", 64, 32, 32, 64)),
+        "float16": HALVES,
+        "bfloat16": HALVES,
     }
 )
+"""Of each storage type, from the largest to the smallest."""
 
 
 def choose(
@@ -84,9 +90,14 @@ def tile_for(kind: str, rows: int, columns: int, odd: bool, depth: int = 0) -> T
     them to share.  odd: channels that don't fill 16 bytes, for which there are small ones alone.
     depth: how long the sums are, if they may be `cut`.
     """
-    large, small = TILES[kind]
-    blocks = -(-rows // large.M) * -(-columns // large.N) * max(1, depth // (STEPS * large.K))
-    return small if odd or columns <= small.N or rows <= small.M or blocks < BLOCKS else large
+    *larger, small = TILES[kind]
+    if odd:
+        return small
+    for tile in larger:
+        blocks = -(-rows // tile.M) * -(-columns // tile.N) * max(1, depth // (STEPS * tile.K))
+        if 2 * columns > tile.N and 2 * rows > tile.M and blocks >= BLOCKS:
+            return tile
+    return small
 
 
 def cut(tile: Tile, rows: int, columns: int, depth: int) -> tuple[int, int]:

@@ -107,6 +107,16 @@ extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_
         x, dy, parts, SIZES_GIVEN, share);
 }
 
+// For 16 bits; in the modules of other storage types it does nothing.
+extern "C" __global__ void __launch_bounds__(conv::Wide::THREADS, 2) conv_weights_wide(
+    const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,
+    int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int share) {
+#if defined(REAL_F16) || defined(REAL_BF16)
+    conv::pixel_product<conv::Wide, conv::Exact<conv::Wide, true>, true>(
+        x, dy, parts, SIZES_GIVEN, share);
+#endif
+}
+
 // With TF32; in the modules of other storage types these do nothing.
 extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_weights_large_tf32(
     const real* x, const real* dy, acc* parts, int N, int H, int W, int C, int OH, int OW, int O,

@@ -190,6 +190,16 @@ extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_windows_
         x, w, b, y, SIZES_GIVEN, back, relu);
 }
 
+// For 16 bits; in the modules of other storage types it does nothing.
+extern "C" __global__ void __launch_bounds__(conv::Wide::THREADS, 2) conv_windows_wide(
+    const real* x, const real* w, const acc* b, real* y, int N, int H, int W, int C, int OH, int OW,
+    int O, int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int back, int relu) {
+#if defined(REAL_F16) || defined(REAL_BF16)
+    conv::window_product<conv::Wide, conv::Exact<conv::Wide, false>, true>(
+        x, w, b, y, SIZES_GIVEN, back, relu);
+#endif
+}
+
 // With TF32; in the modules of other storage types these do nothing.
 extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_windows_large_tf32(
     const real* x, const real* w, const acc* b, real* y, int N, int H, int W, int C, int OH, int OW,

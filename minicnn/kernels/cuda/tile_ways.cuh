@@ -225,7 +225,8 @@ struct Tf32 : Pieces<Tile> {
 #endif
 
 // What a kernel of this module multiplies with unless its name says otherwise, and the tiles that
-// there are: a large one, and one for few filters or few pixels.  float64 takes smaller ones.
+// there are.  Large ones read less from memory for what they compute; small ones are for few
+// filters or few pixels.  Wide ones, for many filters, are worth it with tensor cores alone.
 #if defined(REAL_F64)
 template <class Tile, bool TURNED>
 using Exact = Plain<Tile, TURNED>;
@@ -242,5 +243,6 @@ using Exact = Halves<Tile, TURNED>;
 using Large = Tile<128, 64, 32, 2, 2>;
 using Small = Tile<64, 32, 32, 2, 1>;
 #endif
+using Wide = Tile<128, 128, 32, 2, 4>;
 
 }  // namespace conv

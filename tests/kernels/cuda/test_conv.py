@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minicnn.backend import DeviceError
-from minicnn.kernels.cuda import conv, conv_choose, precision
+from minicnn.kernels.cuda import blas, conv, conv_choose, precision
 from minicnn.kernels.cuda.conv import (
     conv_backward_b,
     conv_backward_w,
@@ -27,12 +27,14 @@ SUMS = {"float64": 1e-14, "float32": 2e-6, "float16": 1e-5, "bfloat16": 1e-5}  #
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture(params=["small", "large"])
+@pytest.fixture(params=["small", "large", "wide"])
 def tiles(request, monkeypatch):
-    """Let all products take small tiles, or large ones where there are such."""
+    """Let all products take tiles of one size, where there are such."""
 
     def tile_for(kind, rows, columns, odd, depth=0):
-        return conv_choose.TILES[kind][request.param == "small" or odd]
+        *larger, small = conv_choose.TILES[kind]
+        named = [tile for tile in larger if tile.name == request.param]
+        return named[0] if named and not odd else small
 
     monkeypatch.setattr(conv, "tile_for", tile_for)
 
@@ -128,7 +130,7 @@ def test_tf32_only_where_it_is_asked_for(cupy):
 def test_long_sums_are_cut_and_added_up(cupy, monkeypatch, shape, kind):
     monkeypatch.setattr(conv_choose, "STEPS", 2)
     p = Problem(cupy, (shape, (3, 3, 8), {"padding": 1}), kind)
-    tile = conv_choose.TILES[kind][1]
+    tile = conv_choose.TILES[kind][-1]
     share, count = conv_choose.cut(tile, p.g.T * p.g.C, p.g.O, 9 * 12 * 11)
     assert count > 5 and share * count >= 9 * 12 * 11 > share * (count - 1)
     for _ in range(2):
@@ -227,15 +229,41 @@ def test_choice_can_be_made_by_hand():
 
 
 def test_large_tiles_are_for_large_products():
-    def name(*arguments):
-        return conv_choose.tile_for("bfloat16", *arguments).name
+    def name(*arguments, kind="bfloat16"):
+        return conv_choose.tile_for(kind, *arguments).name
 
-    assert name(100_000, 64, False) == "large"
-    assert name(100_000, 32, False) == "small"  # half of a large tile would be empty
+    assert name(100_000, 128, False) == "wide"
+    assert name(100_000, 128, False, kind="float32") == "large"
+    assert name(20_000, 128, False) == "large"  # too few wide ones for all processors
+    assert name(100_000, 64, False) == "large"  # half of a wide tile would be empty
+    assert name(100_000, 32, False) == "small"
     assert name(100_000, 64, True) == "small"
-    assert name(10_000, 64, False) == "small"  # too few for all processors
+    assert name(10_000, 64, False) == "small"
     assert name(576, 64, False, 100_000) == "large"
     assert name(576, 64, False, 1000) == "small"
+
+
+@pytest.mark.parametrize("algorithm", ["implicit", "im2col"])
+def test_captured_convolution_is_done_at_each_launch(cupy, algorithm):
+    p = Problem(cupy, CASES["strides"], "float32")
+    x, w, dy = (p.put(a) for a in (p.x, p.w, p.dy))
+    blas.prepare()
+    pool = cupy.cuda.MemoryPool()
+    stream = cupy.cuda.Stream(non_blocking=True)
+    y, dx, dw = (p.s.new(shape) for shape in (p.y.shape, p.x.shape, p.w.shape))
+    with stream, cupy.cuda.using_allocator(pool.malloc):
+        stream.begin_capture()
+        conv_forward(p.s, x, w, None, y, p.g, algorithm=algorithm)
+        conv_backward_x(p.s, dy, w, dx, p.g, algorithm=algorithm)
+        conv_backward_w(p.s, x, dy, dw, p.g, algorithm=algorithm)
+        graph = stream.end_capture()
+    for factor in (2, 4):
+        w *= 2
+        graph.launch(stream)
+        stream.synchronize()
+        assert_stored(p.get(y), (p.y - p.b) * factor, "float32")
+        assert_stored(p.get(dx), p.dx * factor, "float32")
+        assert_close(p.get(dw), p.dw, SUMS["float32"])
 
 
 def test_convolution_that_is_too_large_for_an_index(cupy):

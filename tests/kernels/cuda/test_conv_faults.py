@@ -95,7 +95,7 @@ def sources():
     """Return what these tests need, without the large tiles: compiling is what takes the time."""
     folder = Path(module.__file__).parent
     text = "\n".join((folder / name).read_text() for name in FILES)
-    return re.sub(r'extern "C"[^{]*_large\w*\([^{]*\{.*?\n\}\n', "", text, flags=re.DOTALL)
+    return re.sub(r'extern "C"[^{]*_(?:large|wide)\w*\([^{]*\{.*?\n\}\n', "", text, flags=re.DOTALL)
 
 
 @pytest.fixture
