@@ -32,7 +32,9 @@ CASES = CPU_CASES | {
 }
 
 LIMITS = {"float32": 1e-6, "float64": 1e-12}
-BODIES = {f.__name__: f for f, _ in bodies if f.__name__ not in TESTED}  # see there
+DRAWING = {"dropout_forward", "dropout_backward", "gather"}
+"""They draw other numbers than the book: `test_bodies_that_draw`."""
+BODIES = {f.__name__: f for f, _ in bodies if f.__name__ not in {*TESTED, *DRAWING}}
 
 
 def on_device(cupy, value):
@@ -51,7 +53,7 @@ def on_host(cupy, value):
 
 def test_every_body_has_cases():
     assert set(BODIES) - set(CASES) == set()
-    assert len(BODIES) + len(TESTED) == len(bodies)
+    assert len(BODIES) + len(TESTED) + len(DRAWING) == len(bodies)
 
 
 def test_bodies_are_registered_once(cupy):
