@@ -63,6 +63,8 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     g, conv = p.g, p.conv
     even = (g.OH // 2 * 2, g.OW // 2 * 2) if p.pool else (g.OH, g.OW)
     way = Winograd(g, *even)
+    again = s.offered(x)
+    chunked, kept = again or x, [] if again else [x]
     u = s.prepare(conv, "u", (36, g.C, g.O), p.of_weights(way.write_u))
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
@@ -78,11 +80,13 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             p.activate(s, y[part])
         p.after(y[part])
 
-    way.forward(s, x, u, p.b, put)
+    way.forward(s, chunked, u, p.b, put)
     arrival = s.expected(x)
     if p.slope is not None and s.training:
         s.hold(y)
-    if not s.training:
+    if again:
+        again.free()
+    elif not s.training:
         s.free(x)
 
     def backward(dy: Array, source: Source | None = None) -> Any:
@@ -106,7 +110,7 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
                 s.free(into, *winners.pop(part.start))
 
         mine = [y] if p.slope is not None or source is not None else []
-        dx = over(s, x, [x, dy, *mine]) if need_dx else None
+        dx = over(s, x, [*kept, dy, *mine]) if need_dx else None
 
         def after(part: slice) -> None:
             if arrival is not None and dx is not None:
@@ -114,9 +118,9 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
 
         db = s.grad(conv, "b") if conv.use_bias else None
         dw = p.new_dw(s)
-        way.backward(s, x, get, dw, db, turned, dx, after)
+        way.backward(s, chunked, get, dw, db, turned, dx, after)
         p.end_dw(s, dw)
-        s.free(x, dy, None if p.slope is None else y)
+        s.free(*kept, dy, None if p.slope is None else y)
         return dx
 
     return y, backward
@@ -128,6 +132,8 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     if p.pool and not s.training and g.T > 1:
         g, x = without_rest(g, x)
     way = Im2col(g)
+    again = s.offered(x)
+    chunked, kept = again or x, [] if again else [x]
     y = p.output(s, len(x))
     winners: dict[int, Any] = {}
     row = in_rows(y)[0].shape
@@ -150,11 +156,13 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
         p.activate(s, y[part])
         p.after(y[part])
 
-    way.forward(s, x, filters, None if p.pool else y, put)
+    way.forward(s, chunked, filters, None if p.pool else y, put)
     arrival = s.expected(whole)
     if p.slope is not None and s.training:
         s.hold(y)
-    if not s.training:
+    if again:
+        again.free()
+    elif not s.training:
         s.free(whole)
 
     def backward(dy: Array, source: Source | None = None) -> Any:
@@ -181,7 +189,7 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
         turned, dx = None, None
         if need_dx:
             mine = [y] if p.slope is not None or source is not None else []
-            dx = over(s, x, [x] if way.pointwise else [x, dy, *mine])
+            dx = over(s, x, kept if way.pointwise else [*kept, dy, *mine])
             turned = s.prepare(
                 conv,
                 "turned",
@@ -190,10 +198,10 @@ def direct(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
             )
         db = s.grad(conv, "b") if conv.use_bias else None
         dw = p.new_dw(s)
-        way.backward(s, x, get, dw, db, turned, dx)
+        way.backward(s, chunked, get, dw, db, turned, dx)
         p.end_dw(s, dw)
         arrive()
-        s.free(x, dy, None if p.slope is None else y)
+        s.free(*kept, dy, None if p.slope is None else y)
         return dx
 
     return y, backward

@@ -26,6 +26,7 @@ from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
 from ..kernels.cpu.rows import in_rows, masked
 from ..kernels.cpu.team import Team
 from ..layers import BatchNorm, Conv2D, MaxPool2D, Normalize, ReLU
+from .again import Again
 from .convolution import Parts as ConvParts
 from .convolution import convolve, possible
 from .join import Join
@@ -107,20 +108,29 @@ class Part:
         """Write the output."""
         s, p, x = self.s, self.p, self.x
         n, H, W, C = x.shape if x.ndim == 4 else (len(x), 1, 1, x.shape[1])
-        self.y = y = s.new((n, H // 2, W // 2, C) if p.pool else x.shape)
+        y = s.new((n, H // 2, W // 2, C) if p.pool else x.shape)
         self.winners = new_winners(s, y) if p.pool else None
-        for part in cut_up(x):
-            out = s.new(x[part].shape) if p.pool else y[part]
+
+        def write(part: slice, out: Array) -> None:
             write_scaled(s, x[part], scaling, out)
             finish(s, p, out, None if p.join is None else p.join.side(s)[part])
+
+        first = len(s.calls)
+        for part in cut_up(x):
+            out = s.new(x[part].shape) if p.pool else y[part]
+            write(part, out)
             if p.pool:
                 pool_by_2(s, out, y[part], winners_of(self.winners, part))
                 s.free(out)
-        if p.join is not None:
-            s.free(p.join.side(s))
         self.label = s.label
         s.expect(y, self.multiply_part)
-        return s.hold(y) if p.relu else y
+        if p.relu:
+            self.seen = Again(s, y, write, first)
+            if p.join is None and not p.pool:
+                s.offer(self.seen)
+        if p.join is not None:
+            s.free(p.join.side(s))
+        return y
 
     def multiply(self, dy: Array) -> None:
         """Write what is between, unless it was written when dy was."""
@@ -130,7 +140,8 @@ class Part:
             self.d = s.reuse(dy) if p.relu else dy
             for part in cut_up(self.x):
                 self.multiply_part(part, dy[part], self.d[part])
-        s.free(self.y if p.relu else None)
+        if p.relu:
+            self.seen.free()
         if p.join is not None:
             p.join.dsides.append(s.hold(self.d))
 
@@ -142,7 +153,7 @@ class Part:
         s, x, d = self.s, self.x[part], dy if d is None else d
         label, s.label = s.label, self.label.replace("forward", "backward")
         if self.p.relu:
-            masked(s, dy, self.y[part], d)
+            masked(s, dy, self.seen[part], d)
         d = self.whole(d, part)
         room, found = s.like(d), s.memory.lasting((2, x.shape[-1]), s.dtype)
         s(np.multiply, d, x, room)

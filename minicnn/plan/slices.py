@@ -25,6 +25,8 @@ A planner may answer None: this isn't for me.  Then a shorter run is tried.
 
 Who made x may `expect` its gradient: have something done with each chunk of dx while it is in the
 cache.  A planner that writes dx in chunks asks for that by `expected`, and does it (`Arrival`).
+And who made x may `offer` to make its chunks again where they are read.  A planner that reads x in
+chunks asks for that by `offered`: then it reads those, and x isn't kept (`Again`).
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Jobs, Team
 from ..layers import Layer
 from ..params import Views
+from .again import Again
 
 Backward: TypeAlias = Callable[[Array], Any]
 Planned: TypeAlias = tuple[Array, Backward] | None
@@ -66,6 +69,7 @@ class Slice(Script):
     def __init__(self, dtype: Any, room: Room | None = None) -> None:
         super().__init__(dtype, room)
         self.arrival: tuple[Array, Arrival] | None = None
+        self.again: Again | None = None
 
     def expect(self, x: Array, arrival: Arrival) -> None:
         """Ask the next run for a call with each chunk of the gradient of x, all of them or none."""
@@ -77,6 +81,16 @@ class Slice(Script):
             return None
         arrival, self.arrival = self.arrival[1], None
         return arrival
+
+    def offer(self, again: Again) -> None:
+        """Offer the next run an array's chunks in place of the array, which it gets, too."""
+        self.again = again
+
+    def offered(self, x: Array) -> Again | None:
+        """Take what was offered for x, if nobody else needs x: who gets it doesn't own x."""
+        again, self.again = self.again, None
+        usable = again is not None and again.stored is x and again.untouched
+        return again.take() if usable and again is not None else None
 
     def grad(self, layer: Layer, name: str) -> np.ndarray:
         """Return where this slice's gradient of a parameter goes: the slices' are added up."""

@@ -49,15 +49,17 @@ def plan_next(
 ) -> tuple[Run, list[Array], Backwards]:
     """Let the first planner that can plan the first layers; return which, and what it planned."""
     slices: list[Any] = team.scripts
-    asked = [s.arrival for s in slices]
+    asked = [(s.arrival, s.again) for s in slices]
     for planner, run in candidates(layers, slices[0].planners):
         label(team, run, "forward")
         with naming(run[0], whole_batch(team, xs)):
             planned = planner(run, xs, team, need_dx)
         if planned is not None:
-            for s, arrival in zip(slices, asked, strict=True):
+            for s, (arrival, again) in zip(slices, asked, strict=True):
                 if s.arrival is arrival:
                     s.arrival = None  # the run doesn't know of it, and has perhaps changed x
+                if s.again is again:
+                    s.again = None
             return run, *planned
     raise AssertionError("the planners for any layer plan everything")
 

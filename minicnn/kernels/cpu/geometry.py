@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import Any, Protocol
+
+import numpy as np
 
 from ...functional.windows import Margins, Padding, Pair, out_size, pair, resolve_padding
 
@@ -68,6 +71,17 @@ class Geometry:
     def plain(self) -> bool:
         """Whether the window moves by one pixel, without gaps and groups."""
         return self.SH == self.SW == self.DH == self.DW == self.groups == 1
+
+
+class Pictures(Protocol):
+    """An array (n, H, W, C), or what stands for one and makes its chunks when they are asked for.
+
+    A chunk can be read until the next one is asked for.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray[Any, Any]: ...
 
 
 def chunks(n: int, bytes_each: int, limit: int) -> Iterator[slice]:

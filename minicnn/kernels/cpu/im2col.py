@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from .beside import WIDTH, add_filters, outputs_beside, widened, write_filters
-from .geometry import Geometry, chunks
+from .geometry import Geometry, Pictures, chunks
 from .products import add_gradient, write_product
 from .script import Script
 from .turned import (
@@ -63,7 +63,7 @@ class Im2col:
     def forward(
         self,
         script: Script,
-        x: np.ndarray,
+        x: Pictures,
         filters: np.ndarray,
         y: np.ndarray | None,
         put: Callable[[slice, np.ndarray], None],
@@ -94,7 +94,7 @@ class Im2col:
     def backward(
         self,
         script: Script,
-        x: np.ndarray,
+        x: Pictures,
         get: Callable[[slice], np.ndarray],
         dw: np.ndarray,
         db: np.ndarray | None,

@@ -93,10 +93,13 @@ class Memory:
             start = next((first for first, last in self.gaps.items() if last == start), start)
         self.gaps[start] = end
 
-    def alone(self, array: np.ndarray) -> bool:
-        """Whether the array has one holder, who may then overwrite it."""
+    def alone(self, array: np.ndarray, but: int = 0) -> bool:
+        """Whether the array has one holder, who may then overwrite it.
+
+        but: so many more don't matter.
+        """
         start = self.start_of(array)
-        return start is not None and self.holders[start] == 1
+        return start is not None and self.holders[start] == 1 + but
 
     def start_of(self, array: np.ndarray, held: bool = False) -> int | None:
         """Return where the piece begins that an array lies in; None if it isn't from here.

@@ -21,7 +21,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from .geometry import Geometry, chunks
+from .geometry import Geometry, Pictures, chunks
 from .overlap import SPAN, TILE, add_shifted, first_slots, in_order, picture_in_tiles, places
 from .script import Script
 from .team import Jobs
@@ -75,7 +75,7 @@ class Winograd:
     def forward(
         self,
         script: Script,
-        x: np.ndarray,
+        x: Pictures,
         u: np.ndarray,
         b: np.ndarray | None,
         put: Callable[[slice, np.ndarray], None],
@@ -157,7 +157,7 @@ class Winograd:
     def backward(
         self,
         script: Script,
-        x: np.ndarray,
+        x: Pictures,
         get: Callable[[slice, np.ndarray], None],
         dw: np.ndarray,
         db: np.ndarray | None,
