@@ -18,6 +18,14 @@ from .options import number
 from .params import Parameters
 from .schedule import Schedule
 
+prepared: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+
+def flat_arrays(params: Parameters) -> list[Array]:
+    """Return all arrays in the shape of the parameters: theirs, and what optimizers remember."""
+    memories = [o.memory for o in list(prepared) if o.owner is not None and o.owner() is params]
+    return [params.data, params.grad, *(array for m in memories for array in m.values())]
+
 
 class Owned:
     """What belongs to somebody: ``owner`` are the parameters that a memory is of."""
@@ -91,6 +99,7 @@ class Optimizer(Owned):
                 "this one before it was built anew. One optimizer goes with one model: make another"
             )
         self.owner = weakref.ref(params)
+        prepared.add(self)
         if not self.memory:
             zeros = array_module(params.data).zeros_like
             self.memory = {name: zeros(params.data) for name in self.arrays}

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from .pages import letting_go
 from .parallel import cores, single_blas
 
 if TYPE_CHECKING:
@@ -134,12 +135,17 @@ class Crew:
     do(k, command): what worker k does when it is told a command, which is pickled.  It sees all
     that there is now, and of what comes later what lies in shared memory.
 
+    spare: arrays that they don't need.  Otherwise they would keep what was in them when they were
+    forked, as soon as it is overwritten here.
+
     Raises OSError where there can be no processes, or are enough.
     """
 
     close: weakref.finalize[..., Any]
 
-    def __init__(self, count: int, do: Callable[[int, Any], None]) -> None:
+    def __init__(
+        self, count: int, do: Callable[[int, Any], None], spare: Sequence[np.ndarray] = ()
+    ) -> None:
         from multiprocessing.connection import Pipe  # not at import time: it takes milliseconds
 
         if sum(crew.close.alive for crew in list(crews)) >= MOST:
@@ -147,6 +153,7 @@ class Crew:
         self.lines: list[Connection] = []
         self.bells = Bells(count + 1)
         pids: list[int] = []
+        let_go = letting_go(spare)
         self.close = weakref.finalize(self, dismiss, os.getpid(), self.lines, pids)
         crews.add(self)
         try:
@@ -154,7 +161,7 @@ class Crew:
                 mine, theirs = Pipe()
                 self.lines.append(mine)
                 with theirs, single_blas():
-                    fork(partial(serve, theirs, self.bells, number, do), pids)
+                    fork(partial(serve, theirs, self.bells, number, do, let_go), pids)
             for line in self.lines:
                 if not line.poll(READY):  # it took over a lock that nobody there will release
                     for pid in pids:  # the others may have done so, too
@@ -225,11 +232,18 @@ def fork(child: Callable[[], NoReturn], pids: list[int]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def serve(line: Connection, bells: Bells, number: int, do: Callable[[int, Any], None]) -> NoReturn:
+def serve(
+    line: Connection,
+    bells: Bells,
+    number: int,
+    do: Callable[[int, Any], None],
+    let_go: Callable[[], None],
+) -> NoReturn:
     """Do what comes in, until the line is closed: a worker's life."""
     try:
         gc.disable()  # what the parent has left behind isn't this process' to finish
         sys.settrace(None)  # a debugger's prompt, too, is the parent's
+        let_go()
         for opened in map(int, os.listdir("/proc/self/fd")):
             if opened > 2 and opened != line.fileno():
                 with suppress(OSError):  # the listing's own, which is closed already

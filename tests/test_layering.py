@@ -17,7 +17,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 # From the ground up.  A file imports from lower floors, or from its own folder; a file or folder
 # that isn't named here stands on the floor of the extras.
 FLOORS = [
-    {"backend", "streams", "files", "signals", "options", "parallel"},
+    {"backend", "streams", "files", "signals", "options", "pages", "parallel"},
     {"functional", "initializers", "schedule", "workers"},
     {"params"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},

@@ -79,6 +79,23 @@ def test_shared_memory_is_one_for_parent_and_child(size):
     crew.close()
 
 
+def test_workers_let_go_of_what_they_do_not_need():
+    """Whole pages of it: what else lies in the first and the last stays."""
+    page = 4096
+    whole, answer = np.full(5 * page + 100, 7, "uint8"), SharedMemory()(2)
+    spare = whole[50:-50]
+
+    def do(k, command):
+        kept = np.flatnonzero(whole)
+        answer[0] = len(kept) < 2 * page + 200
+        answer[1] = whole[:50].all() and whole[-50:].all()
+
+    crew = Crew(1, do, [spare, np.ones(3)])
+    crew.run(None, nothing)
+    assert answer.all() and (whole == 7).all()
+    crew.close()
+
+
 def test_memory_that_cannot_be_mapped_is_a_memory_error(monkeypatch):
     def refuse(*_):
         raise OSError("no")

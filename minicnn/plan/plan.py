@@ -14,6 +14,7 @@ from ..kernels.cpu.memory import Memory, address
 from ..kernels.cpu.team import Stage, Team
 from ..layers import Layer, Sequential
 from ..layers.base import naming
+from ..optim import flat_arrays
 from ..params import Parameters
 from ..workers import SharedMemory, processes_allowed
 from .copies import Copies
@@ -65,6 +66,7 @@ class Plan:
                 self.copies = Copies(
                     self.params, known(self.layers, Slice.planners), self.team.memory.lasting
                 )
+                self.team.spare = partial(flat_arrays, self.params)
             first = self.params if self.copies is None else self.copies.params
             self.grads = [first.grad]
             for _ in self.slices[1:] if training else ():

@@ -94,6 +94,24 @@ def each_way(work, slices=3):
 # The same to the last bit.
 
 
+def test_workers_keep_no_old_weights(monkeypatch):
+    """Nor gradients, nor what optimizers remember: they would, as soon as those change."""
+    given, real = [], team_module.Crew
+
+    def noting(count, do, spare):
+        given.append([array.__array_interface__["data"] for array in spare])
+        return real(count, do, spare)
+
+    monkeypatch.setattr(team_module, "OFTEN", 1)
+    monkeypatch.setattr(team_module, "Crew", noting)
+    model, optimizer, other = model_of(), mc.Adam(ema_decay=0.9), model_of()
+    train(other, optimizer=mc.Adam(), steps=1)
+    train(model, optimizer=optimizer)
+    wanted = [model.params.data, model.params.grad, *optimizer.memory.values()]
+    assert given == [[array.__array_interface__["data"] for array in wanted]]
+    assert len(wanted) == 5
+
+
 @pytest.mark.parametrize("slices", [2, 3, 5])
 def test_training_and_prediction_are_the_same(slices):
     def work():

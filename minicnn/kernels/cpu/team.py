@@ -131,6 +131,8 @@ class Team:
         self.prepared: list[list[Call]] = [[] for _ in self.parts]
         self.shared: dict[Any, np.ndarray] = {}
         self.explain = explain
+        self.spare: Callable[[], Sequence[np.ndarray]] = tuple
+        """Returns arrays that only this process needs, which begins every step; see `Crew`."""
         self.times = 0
         self.crew: Crew | None = None
         self.settings: Any = None
@@ -201,7 +203,7 @@ class Team:
             self.settings = settings
             do = partial(perform, self.stages, self.explain)
             try:
-                self.crew = Crew(len(self.scripts) - 1, do)
+                self.crew = Crew(len(self.scripts) - 1, do, self.spare())
             except OSError:  # there can't be any: threads do it as well
                 self.times = -1000 * OFTEN
 
