@@ -22,6 +22,7 @@ from minicnn.kernels.cpu import memory
 from minicnn.kernels.cpu.update import BLOCK_BYTES
 from minicnn.parallel import thread_count
 from minicnn.plan import kept as keeper
+from minicnn.plan import plan as plan_module
 from minicnn.plan.kept import plans_of
 
 FACTOR, SLACK = 1.6, 8 << 20  # the slack is for what doesn't grow: nobody runs out by 8 MB
@@ -390,7 +391,8 @@ def test_prediction_in_large_batches_keeps_nothing(use, monkeypatch):
     small_one = kept(model)
     monkeypatch.setattr(keeper, "LARGE", max(plan.own for plan in small_one))
     made = []
-    monkeypatch.setattr(keeper, "Plan", lambda *args: made.append(mc.plan.Plan(*args)) or made[-1])
+    make = keeper.make_plan
+    monkeypatch.setattr(keeper, "make_plan", lambda *args: made.append(make(*args)) or made[-1])
     mc.predict(model, x, 64) if use == "predict" else mc.evaluate(model, x, y, 64)
     assert kept(model) == small_one  # what small batches took stays for the next
     assert len(made) == 1  # for both batches of 64: it went at the end
@@ -590,6 +592,7 @@ class Budget:
 def test_other_plans_are_given_up_for_a_new_one(name, monkeypatch):
     make, shape = NETS[name]
     budget, optimizer, (x, y) = Budget(monkeypatch), mc.Adam(), batch(shape, 192)
+    monkeypatch.setattr(plan_module, "WASTE", inf)  # a draft takes more than the plan
     with mc.threads(1):
         predicting, training = make().build(shape), make().build(shape)
         mc.predict(predicting, x)

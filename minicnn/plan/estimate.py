@@ -9,7 +9,7 @@ from ..layers import Layer, Normalize, Sequential
 from ..layers.summary import ESTIMATORS, cached_bytes
 from ..parallel import threads
 from .kept import planned
-from .plan import Plan
+from .plan import WASTE, Plan
 
 FEW = 32  # pictures in the smaller of two plans: enough that their chunks are full
 PASSING = 5  # arrays like its output that a layer may make for a moment, in its own methods
@@ -32,13 +32,19 @@ def in_a_line(model: Sequential, N: int, training: bool) -> int:
     dtype = "uint8" if isinstance(model.first_leaf(), Normalize) else model.dtype
     with threads(1):
         plans = [Plan(model, n, np.dtype(dtype), training) for n in (FEW, 2 * FEW)]
-    slices, shared = len(Team(N, model.dtype).parts), plans[1].team.memory.nbytes
-    few, many = (plan.nbytes - plan.team.memory.nbytes for plan in plans)
-    picture = (many - few) // FEW
+    slices, shared = len(Team(N, model.dtype).parts), plans[1].team.memory
+    taken, wasted = (
+        slices * (few - (many - few)) + N * (many - few) // FEW
+        for few, many in (
+            [plan.nbytes - plan.team.memory.nbytes for plan in plans],
+            [plan.wasted - plan.team.memory.wasted for plan in plans],
+        )
+    )
+    taken, wasted = taken + shared.nbytes, wasted + shared.wasted
+    if wasted > WASTE:  # then it's written again, without
+        taken -= wasted
     gradients = (slices - 1) * model.params.grad.nbytes if training else 0
-    picture_own = own_bytes(model, plans[1])
-    fixed = slices * (few - FEW * picture) + shared + gradients
-    return fixed + N * (picture + picture_own)
+    return taken + gradients + N * own_bytes(model, plans[1])
 
 
 def own_bytes(model: Sequential, plan: Plan) -> int:

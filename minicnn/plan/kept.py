@@ -25,7 +25,7 @@ from ..layers import Layer, Sequential
 from ..layers.base import OutOfMemory
 from ..parallel import thread_count
 from ..workers import processes_allowed
-from .plan import Plan
+from .plan import make_plan
 
 KEPT = 4  # plans of one model: training, its last batch, validation, its last batch
 LARGE = 512 << 20  # bytes: a plan for prediction that took more isn't kept
@@ -34,17 +34,17 @@ LARGE = 512 << 20  # bytes: a plan for prediction that took more isn't kept
 def try_to_plan(model: Sequential, x: Array, training: bool, lenders: list[Any]) -> Any:
     """Return a new plan, or the error: a copy, so that what its frames hold of a plan is let go."""
     try:
-        return kind_of_plan(model)(model, len(x), x.dtype, training, lenders)
+        return planning(model)(model, len(x), x.dtype, training, lenders)
     except MemoryError as error:
         said = OutOfMemory(*error.args)
     gc.collect()
     return said
 
 
-def kind_of_plan(model: Sequential) -> Any:
-    """Return the class of a model's plans."""
+def planning(model: Sequential) -> Callable[..., Any]:
+    """Return what makes a model's plans."""
     if model.device.kind == "cpu":
-        return Plan
+        return make_plan
     from .gpu import DevicePlan  # not before a GPU is asked for: it takes time
 
     return DevicePlan

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.memory import Memory, address
+from ..kernels.cpu.memory import Memory, address, packed
+from ..kernels.cpu.packing import Layout
 from ..kernels.cpu.team import Stage, Team
 from ..layers import Layer, Sequential
 from ..layers.base import naming
@@ -24,12 +25,26 @@ from .walk import walk
 
 HEAVY = 16 << 20  # bytes of parameters that are too many to have once more for each process
 
+WASTE = 4 << 20  # bytes that are worth writing a plan once more
+
+
+def make_plan(
+    model: Sequential, N: int, dtype: Any, training: bool, lenders: Sequence[Plan] = ()
+) -> Plan:
+    """Return a plan.  If it wastes memory, write it again: now it's known when each array lives."""
+    plan = Plan(model, N, dtype, training, lenders)
+    if layouts := plan.layouts:
+        del plan
+        plan = Plan(model, N, dtype, training, lenders, layouts)
+    return plan
+
 
 class Plan:
     """The calls of one network for batches of N pictures.
 
     training: with a backward, which writes ``model.grads``; otherwise nothing is kept for one.
-    lenders: plans that are never at work when this one is, whose memory it may use.
+    lenders: plans that are never at work when this one is, whose memory it may use.  layouts: where
+    the arrays are to lie, from ``layouts`` of a plan that was made of the same, see `make_plan`.
     """
 
     def __init__(
@@ -39,6 +54,7 @@ class Plan:
         dtype: Any,
         training: bool,
         lenders: Sequence[Plan] = (),
+        layouts: Sequence[Layout] = (),
     ) -> None:
         # The model itself isn't kept: it keeps its plans (weakly), and would never be let go.
         self.params: Parameters = model.params
@@ -58,6 +74,8 @@ class Plan:
                 if type(mine.room) is type(theirs.room):
                     mine.borrow(theirs)
         with naming(model.first_leaf(), self.pictures):
+            for memory, layout in zip(self.memories, layouts, strict=False):
+                memory.follow(layout)
             lasting = partial(self.team.memory.lasting, dtype=model.dtype)
             self.y = lasting((N, *model.layers[-1].output_shape))
             self.dy = lasting(self.y.shape)
@@ -83,6 +101,8 @@ class Plan:
             finally:  # the team has them: a circle would outlive the plan
                 for s in self.slices:
                     del s.team
+        again = self.wasted > WASTE and not layouts
+        self.layouts = packed(self.memories) if again else []
         for memory in self.memories:
             memory.give_back()
         lent = {place for lender in lenders for place in lender.buffers}
@@ -110,6 +130,11 @@ class Plan:
     def memories(self) -> list[Memory]:
         """Where the buffers are from: the team's, and each slice's."""
         return [self.team.memory, *(s.memory for s in self.slices)]
+
+    @property
+    def wasted(self) -> int:
+        """The bytes of its buffers that packing would save, about."""
+        return sum(memory.wasted for memory in self.memories)
 
     def write(self, model: Sequential) -> None:
         """Let the planners write everything."""

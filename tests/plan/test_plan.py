@@ -13,6 +13,7 @@ import pytest
 import minicnn as mc
 from minicnn import plan
 from minicnn.kernels.cpu import team as team_module
+from minicnn.plan import plan as plan_module
 from minicnn.plan.kept import KEPT, plan_for, plans_of
 
 from .nets import (
@@ -506,3 +507,45 @@ def test_interrupt_at_any_call_leaves_the_next_step_working():
         assert kept(model) == [found]
         copy_numbers(model, truth)
         check(by_plan(model, x, dy), by_layers(truth, x, dy), 1e-10)
+
+
+# How a plan lies in memory.
+
+
+def wasteful():
+    """Layers whose arrays grow: none fits where those before it were."""
+    widths = (8, 16, 32, 64)
+    body = [layer for C in widths for layer in (mc.Conv2D(C, 3, padding="same"), mc.Tanh())]
+    return [*body, mc.BatchNorm(), mc.ReLU(), mc.Conv2D(8, 3), mc.Flatten(), mc.Dense(3)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@needs_slices
+def test_plan_that_wastes_memory_is_written_again(training, monkeypatch):
+    """The same calls, in less memory."""
+    model = model_of(wasteful(), "float32")
+    x = batch(model, 40)
+    with mc.threads(2):
+        monkeypatch.setattr(plan_module, "WASTE", 1 << 40)
+        first = plan_module.make_plan(model, 40, x.dtype, training)
+        monkeypatch.setattr(plan_module, "WASTE", 0)
+        packed = plan_module.make_plan(model, 40, x.dtype, training)
+    assert first.layouts == packed.layouts == []
+    assert packed.nbytes < 0.9 * first.nbytes and packed.wasted < 0.05 * packed.nbytes
+    assert len(packed.team.stages) == len(first.team.stages)
+    found = []
+    for each in (first, packed):
+        y = each.forward(x).copy()
+        if training:
+            each.backward(upstream(model, 40))
+        found.append([y, *(grad.copy() for grad in model.grads.values())])
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_plan_with_lenders_is_packed_into_their_memory(monkeypatch):
+    monkeypatch.setattr(plan_module, "WASTE", 0)
+    model = model_of(wasteful(), "float32")
+    plan_for(model, batch(model, 40), True)
+    smaller = plan_for(model, batch(model, 20), True)
+    blocks = sum(memory.nbytes for memory in smaller.memories)
+    assert smaller.own < smaller.nbytes - 0.9 * blocks

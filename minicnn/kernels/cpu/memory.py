@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ...backend import Shape
+from .packing import Layout, Life, pack
 
 ALIGNMENT = 64  # bytes, a cache line and a wide vector register
 
@@ -36,22 +37,60 @@ class Memory:
         self.holders: dict[int, int] = {}  # by where the piece begins
         self.places: list[int] = []  # where blocks begin, and where pieces do, in order
         self.starts: list[int] = []
+        self.lent: dict[int, int] = {}  # borrowed: where blocks begin, and their bytes
+        self.lives: list[Life] = []  # of all pieces, in the order of `new`
+        self.live: dict[int, Life] = {}  # of what somebody holds
+        self.now = self.most = 0  # bytes that are held, and the most that ever were
+        self.foreseen: list[
+            tuple[int, int]
+        ] = []  # bytes and place of what comes, the next one last
 
     def new(self, shape: Shape, dtype: Any) -> np.ndarray:
         """Return an array of undefined contents: a piece of the smallest gap, or a new block."""
         bytes_wanted = prod(shape) * np.dtype(dtype).itemsize
         size = max(1, -(-bytes_wanted // ALIGNMENT)) * ALIGNMENT
-        fitting = [(end - start, start) for start, end in self.gaps.items() if end - start >= size]
-        start = min(fitting)[1] if fitting else self.add(self.room(size))
-        end = self.gaps.pop(start)
-        if end - start >= size + REST:
-            self.gaps[start + size], end = end, start + size
+        start, end = self.next(size) or self.gap(size)
         self.pieces[start], self.holders[start] = end, 1
+        self.live[start] = Life(size, born=len(self.lives))
+        self.lives.append(self.live[start])
+        self.now += size
+        self.most = max(self.most, self.now)
         insort(self.starts, start)
         place = self.places[bisect_right(self.places, start) - 1]
         self.used.add(place)
         whole = self.blocks[place][start - place :]
         return whole[:bytes_wanted].view(dtype).reshape(shape)
+
+    def gap(self, size: int) -> tuple[int, int]:
+        """Take a piece of the smallest gap, or of a new block; return from where to where."""
+        fitting = [(end - start, start) for start, end in self.gaps.items() if end - start >= size]
+        start = min(fitting)[1] if fitting else self.add(self.room(size))
+        end = self.gaps.pop(start)
+        if end - start >= size + REST:
+            self.gaps[start + size], end = end, start + size
+        return start, end
+
+    def next(self, size: int) -> tuple[int, int] | None:
+        """Return from where to where it was foreseen; None if it wasn't, and from then on."""
+        if not self.foreseen:
+            return None
+        wanted, start = self.foreseen.pop()
+        before = last_of(self.starts, start + size - 1)
+        if wanted == size and (before is None or self.pieces[before] <= start):
+            return start, start + size
+        self.foreseen = []
+        return None
+
+    @property
+    def wasted(self) -> int:
+        """The bytes that were never held at the same time as all others, about."""
+        return max(0, self.nbytes - max(self.most, sum(self.lent.values())))
+
+    def follow(self, layout: Layout) -> None:
+        """Lay out like this what will be asked for; what isn't as foreseen gets other memory."""
+        places = [*layout.lent, *([self.add(self.room(layout.size))] if layout.size else [])]
+        self.foreseen = [(size, places[k] + at) for size, k, at in reversed(layout.pieces)]
+        self.gaps = {}
 
     def add(self, block: np.ndarray) -> int:
         """Take a block to give out; return where it begins."""
@@ -87,6 +126,11 @@ class Memory:
         del self.holders[start]
         self.starts.remove(start)
         end = self.pieces.pop(start)
+        life = self.live.pop(start)
+        life.died = len(self.lives)
+        self.now -= life.size
+        if self.foreseen:
+            return
         if end in self.gaps and end not in self.blocks:
             end = self.gaps.pop(end)
         if start not in self.blocks:
@@ -119,17 +163,29 @@ class Memory:
         """Give out another's blocks, too; see `give_back`."""
         for place, block in lender.blocks.items():
             if place not in self.blocks:
-                self.add(block)
+                self.lent[self.add(block)] = block.nbytes
 
     def give_back(self) -> None:
         """Let go of the borrowed blocks of which nothing was given out; give out no more."""
         self.blocks = {place: self.blocks[place] for place in self.places if place in self.used}
         self.places, self.gaps = list(self.blocks), {}
+        self.lives = []
 
     @property
     def nbytes(self) -> int:
         """All memory that was taken."""
         return sum(block.nbytes for block in self.blocks.values())
+
+
+def packed(memories: Sequence[Memory]) -> list[Layout]:
+    """Return how all pieces so far can be laid out if they are asked for once more."""
+    layouts: list[Layout] = []
+    before: Memory | None = None
+    for memory in memories:
+        same = before is not None and (before.lives, before.lent) == (memory.lives, memory.lent)
+        layouts.append(layouts[-1] if same else pack(memory.lives, memory.lent))
+        before = memory
+    return layouts
 
 
 def last_of(places: list[int], place: int) -> int | None:

@@ -7,6 +7,7 @@ operands are copied there first, which takes as long as the sum itself: so rows 
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -17,6 +18,7 @@ from .team import Jobs
 LONG = 8192  # numbers in a row: ``np.getbufsize()``
 
 
+@cache
 def repeats(shape: tuple[int, ...]) -> int:
     """Return how often C numbers are laid side by side for pictures (H, W, C) or (C,).
 
