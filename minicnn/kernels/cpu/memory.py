@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ...backend import Shape
 from .packing import Layout, Life, pack
@@ -192,6 +193,17 @@ def last_of(places: list[int], place: int) -> int | None:
     """Return the last of some sorted places that isn't beyond one; None if all are."""
     number = bisect_right(places, place)
     return places[number - 1] if number else None
+
+
+def strided(x: np.ndarray, shape: Shape, strides: Shape) -> np.ndarray:
+    """Return a view that begins where x does: NumPy's ``as_strided``, without its two helpers.
+
+    These live as long as the view, and a plan has some ten thousand of them.
+    """
+    whole = x if x.base is None else x.base
+    if not (isinstance(whole, np.ndarray) and whole.flags.c_contiguous):
+        return as_strided(x, shape, strides)
+    return np.ndarray(shape, x.dtype, whole, address(x) - address(whole), strides)
 
 
 def aligned(size: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from .memory import strided
 from .script import Script
 
 TILE, SPAN = 4, 6  # outputs of a tile along one side, and the inputs that it reads
@@ -39,7 +39,7 @@ def picture_in_tiles(
     y, z: the row and the column of its first pixel.
     """
     S = x.strides
-    return as_strided(
+    return strided(
         x[:, y:, z:],
         (length(j), length(i), length(a), len(x), length(b), x.shape[-1]),
         (S[2], S[1], TILE * S[1], S[0], TILE * S[2], S[3]),

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry, chunks
+from .memory import strided
 from .products import add_gradient, write_product
 from .script import Script
 
@@ -107,7 +107,7 @@ class Planar:
         """Write the pictures of a chunk into the planes, normalized."""
         g, m, (top, left), one = self.g, len(x), self.corner, planes.itemsize
         picture = self.height * self.width
-        whole = as_strided(
+        whole = strided(
             planes[:, :, part.start * picture :],
             (g.C, self.phases, m, self.height, self.width),
             (*planes.strides[:2], one * picture, one * self.width, one),
@@ -137,7 +137,7 @@ class Planar:
         for phase in range(self.phases):
             for j in range(g.KW):
                 shift, plane = divmod(phase + j, self.phases)
-                source = as_strided(
+                source = strided(
                     planes[:, plane, part.start * picture + shift :],
                     (g.C, g.KH, m, self.pixels),
                     (planes.strides[0], one * self.width, one * picture, one),

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from .memory import strided
 from .overlap import in_order
 from .rows import positive
 from .script import Script, maximum
@@ -35,7 +35,7 @@ def pairs(
     S = picture.strides
     for rows, height, top in bands(H, size):
         for columns, width, left in bands(W, size):
-            view = as_strided(
+            view = strided(
                 picture[:, top * size :, left * size :],
                 (height, width, m, rows, columns, O),
                 (S[1], S[2], S[0], size * S[1], size * S[2], S[3]),

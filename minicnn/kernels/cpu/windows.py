@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from .geometry import Geometry
+from .memory import strided
 from .script import Script
 
 
@@ -14,7 +14,7 @@ def columns(script: Script, x: np.ndarray, g: Geometry) -> np.ndarray:
     whole = pad(script, x, g)
     S = whole.strides
     cols = script.new((len(x), g.OH, g.OW, g.KH, g.KW, g.C))
-    windows = as_strided(
+    windows = strided(
         whole,
         cols.shape,
         (S[0], g.SH * S[1], g.SW * S[2], g.DH * S[1], g.DW * S[2], S[3]),
