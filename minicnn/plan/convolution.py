@@ -92,8 +92,11 @@ def winograd(p: Parts, x: Array, s: Slice, need_dx: bool) -> Any:
     def backward(dy: Array, source: Source | None = None) -> Any:
         turned = None
         if need_dx:
-            # The weights are turned where their gradient will lie; that of groups is smaller.
-            room = s.grad(conv, "w") if conv.groups == 1 else s.memory.lasting(g.w_shape, s.dtype)
+            # The weights are turned where the last slice's gradient will lie, which all processes
+            # share; that of groups is smaller.
+            last: Any = s.team.scripts[-1]
+            plain = conv.groups == 1
+            room = last.grad(conv, "w") if plain else s.memory.lasting(g.w_shape, s.dtype)
             write = p.of_weights(partial(way.write_ut, room=room))
             turned = s.prepare(conv, "ut", (36, g.O, g.C), write)
 

@@ -1,4 +1,4 @@
-"""Copies of a model's parameters and buffers, for processes that share memory.
+"""Copies of a model's weights and buffers, for processes that share memory.
 
 The model's own arrays stay as they are: who forks a process has a model of his own there.
 """
@@ -17,7 +17,7 @@ from ..params import Parameters
 
 
 class Copies:
-    """Arrays in other memory for the parameters, gradients and buffers of some layers.
+    """Arrays in other memory for the parameters and buffers of some layers; gradients stay.
 
     room: gives an array of a shape and dtype there.
     """
@@ -26,8 +26,7 @@ class Copies:
         self, params: Parameters, layers: Sequence[Layer], room: Callable[[Shape, Any], Array]
     ) -> None:
         self.original, self.layers = params, layers
-        self.params = params.over(*(room(a.shape, a.dtype) for a in (params.data, params.grad)))
-        self.params.grad.fill(0)
+        self.params = params.over(room(params.data.shape, params.data.dtype), params.grad)
         self.buffers = [
             {name: room(a.shape, a.dtype) for name, a in layer.buffers.items()} for layer in layers
         ]

@@ -85,10 +85,9 @@ class Plan:
                     self.params, known(self.layers, Slice.planners), self.team.memory.lasting
                 )
                 self.team.spare = partial(flat_arrays, self.params)
-            first = self.params if self.copies is None else self.copies.params
-            self.grads = [first.grad]
+            self.grads = [self.params.grad]  # the first slice is always at work in this process
             for _ in self.slices[1:] if training else ():
-                self.grads.append(lasting(first.grad.shape))
+                self.grads.append(lasting(self.params.grad.shape))
                 self.grads[-1].fill(0)
             self.inputs: list[np.ndarray] = []
             for k, (s, part) in enumerate(zip(self.slices, self.team.parts, strict=True)):

@@ -94,6 +94,17 @@ def each_way(work, slices=3):
 # The same to the last bit.
 
 
+def test_first_slice_has_no_gradients_of_its_own():
+    """It is at work in this process, where the model's own are; only the others' are shared."""
+    model = model_of()
+    with mc.threads(3):
+        train(model, steps=1)
+    (made,) = [made for made in plans_of(model).kept.values() if made.training]
+    assert made.shared and made.grads[0] is model.params.grad
+    blocks = {array.__array_interface__["data"][0] for array in made.grads}
+    assert len(blocks) == 3 and len(blocks & set(made.buffers)) == 2
+
+
 def test_workers_keep_no_old_weights(monkeypatch):
     """Nor gradients, nor what optimizers remember: they would, as soon as those change."""
     given, real = [], team_module.Crew
