@@ -28,7 +28,7 @@ from .team import Jobs
 from .winograd_matrices import ONES, float32_matrices
 
 CHUNK_BYTES = 1 << 20  # of transformed input and output: with what is around them, a core's L2
-LARGE, MOST = 4_000_000, 10_000_000  # bytes of the gradient of U: it is made in pieces, and of one
+LARGE, MOST = 4_000_000, 5_000_000  # bytes of the gradient of U: it is made in pieces, and of one
 
 
 class Winograd:
