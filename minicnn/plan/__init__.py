@@ -6,7 +6,7 @@ layers that are faster together, writes the calls of every slice, with all views
 and the network is cut where a layer is about the whole batch.  To train is then to play calls.
 
 Read `slices` (what a planner is), `simple` (Dense first), `walk`, `plan`, `kept`; then
-`convolution` and `norm`.  The calls themselves are written by ``kernels/cpu``.
+`convolution`, `norm` and `again`.  The calls themselves are written by ``kernels/cpu``.
 """
 
 from . import activation, convolution, estimate, gelu, norm, pooling, profile, simple, whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.cpu.memory import Memory
 from ..kernels.cpu.team import Team
 from ..layers import Layer, Normalize, Sequential
 from ..layers.summary import ESTIMATORS, cached_bytes
@@ -32,19 +33,21 @@ def in_a_line(model: Sequential, N: int, training: bool) -> int:
     dtype = "uint8" if isinstance(model.first_leaf(), Normalize) else model.dtype
     with threads(1):
         plans = [Plan(model, n, np.dtype(dtype), training) for n in (FEW, 2 * FEW)]
-    slices, shared = len(Team(N, model.dtype).parts), plans[1].team.memory
-    taken, wasted = (
-        slices * (few - (many - few)) + N * (many - few) // FEW
-        for few, many in (
-            [plan.nbytes - plan.team.memory.nbytes for plan in plans],
-            [plan.wasted - plan.team.memory.wasted for plan in plans],
-        )
+    packed = plans[1].wasted > WASTE  # then it's written again; a smaller one wastes less than that
+    slices, shared = len(Team(N, model.dtype).parts), needed(plans[1].team.memory, packed)
+    few, many = (
+        plan.nbytes - packed * plan.wasted - needed(plan.team.memory, packed) for plan in plans
     )
-    taken, wasted = taken + shared.nbytes, wasted + shared.wasted
-    if wasted > WASTE:  # then it's written again, without
-        taken -= wasted
+    picture = (many - few) // FEW
     gradients = (slices - 1) * model.params.grad.nbytes if training else 0
-    return taken + gradients + N * own_bytes(model, plans[1])
+    picture_own = own_bytes(model, plans[1])
+    fixed = slices * (few - FEW * picture) + shared + gradients + packed * WASTE
+    return fixed + N * (picture + picture_own)
+
+
+def needed(memory: Memory, packed: bool) -> int:
+    """Return the bytes of a memory as it is, or packed."""
+    return memory.nbytes - packed * memory.wasted
 
 
 def own_bytes(model: Sequential, plan: Plan) -> int:

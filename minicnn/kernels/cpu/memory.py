@@ -27,6 +27,10 @@ class Memory:
     what nobody holds is given out again.  Views count as the array that they look at.
 
     room: where blocks are from, such as `aligned`: a function from a number of bytes to so many.
+
+    What is asked for is given the smallest gap, or a new block.  Gaps that are apart are lost to
+    large arrays: `wasted` says how much, and a second memory may `follow` a better layout, `packed`
+    for what the first one was asked for, if it is asked for the same.
     """
 
     def __init__(self, room: Room | None = None) -> None:
@@ -42,12 +46,10 @@ class Memory:
         self.lives: list[Life] = []  # of all pieces, in the order of `new`
         self.live: dict[int, Life] = {}  # of what somebody holds
         self.now = self.most = 0  # bytes that are held, and the most that ever were
-        self.foreseen: list[
-            tuple[int, int]
-        ] = []  # bytes and place of what comes, the next one last
+        self.foreseen: list[tuple[int, int]] = []  # bytes and place of what comes, the next last
 
     def new(self, shape: Shape, dtype: Any) -> np.ndarray:
-        """Return an array of undefined contents: a piece of the smallest gap, or a new block."""
+        """Return an array of undefined contents, where it was foreseen or else where it fits."""
         bytes_wanted = prod(shape) * np.dtype(dtype).itemsize
         size = max(1, -(-bytes_wanted // ALIGNMENT)) * ALIGNMENT
         start, end = self.next(size) or self.gap(size)
