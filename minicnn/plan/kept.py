@@ -131,7 +131,7 @@ def layers_of(model: Sequential) -> list[Layer]:
     return [layer for layer in model.walk() if layer is not model]
 
 
-def plan_for(model: Sequential, x: Array, training: bool) -> Plan:
+def plan_for(model: Sequential, x: Array, training: bool) -> Any:
     """Return the plan for batches such as x."""
     return plans_of(model).get(model, x, training)
 

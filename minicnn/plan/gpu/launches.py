@@ -42,6 +42,7 @@ class Launches(Writer):
         self.labels: list[str] = []
         self.label = ""
         self.arrival: tuple[Array, Arrival] | None = None
+        self.again: None = None  # nothing is made again here: there is room to keep it
         self.whole = True
         self.tf32 = kind == "float32" and tf32_allowed()
         self.clocks = Clocks(self.lasting((MOST,), "int64"))
