@@ -20,6 +20,7 @@ import minicnn as mc
 from minicnn.functional import activation
 from minicnn.kernels.cpu import memory
 from minicnn.kernels.cpu.update import BLOCK_BYTES
+from minicnn.kernels.cuda import blas
 from minicnn.parallel import thread_count
 from minicnn.plan import kept as keeper
 from minicnn.plan import plan as plan_module
@@ -213,9 +214,11 @@ def test_summary_estimates_a_step_on_a_gpu(name, n):
     make, shape = NETS[name]
     with installed():
         model, optimizer = make().build(shape, device="gpu"), mc.Adam()
+        blas.prepare()  # which takes memory of its own, once
         x, y = map(model.device.asarray, batch(shape, n))
         trained = 2 * model.params.data.nbytes
         trained += peak(lambda: mc.train_step(model, optimizer, x, y))
+        keeper.forget(model)
         predicted = model.params.data.nbytes + peak(lambda: mc.predict(model, x, n))
         summary = model.summary(n)
     check_estimate(summary.training_bytes, trained)

@@ -9,7 +9,7 @@ from ..kernels.cpu.team import Team
 from ..layers import Layer, Normalize, Sequential
 from ..layers.summary import ESTIMATORS, cached_bytes
 from ..parallel import threads
-from .kept import planned
+from .kept import planned, planning
 from .plan import WASTE, Plan
 
 FEW = 32  # pictures in the smaller of two plans: enough that their chunks are full
@@ -20,19 +20,31 @@ def estimate(model: Sequential, N: int) -> tuple[int, int] | None:
     """Return the bytes for training and for prediction in batches of N; None if there's no plan.
 
     Two small plans of one slice show what a slice takes and what a picture.  Their memory isn't
-    written to, so most of it is never there.
+    written to, so most of it is never there.  On a GPU it is, for as long as this takes.
     """
-    if model.device.kind == "gpu" or not planned(model):
+    if not planned(model):
         return None
-    training, predicting = (in_a_line(model, N, training) for training in (True, False))
+    of_plans = in_a_line if model.device.kind == "cpu" else on_a_gpu
+    training, predicting = (of_plans(model, N, training) for training in (True, False))
     return training, predicting
+
+
+def pictures_dtype(model: Sequential) -> np.dtype:
+    """Return the dtype of the pictures that a model is given."""
+    return np.dtype("uint8" if isinstance(model.first_leaf(), Normalize) else model.dtype)
+
+
+def on_a_gpu(model: Sequential, N: int, training: bool) -> int:
+    """Return the bytes of a plan for batches of N; what cuBLAS works in is beside them."""
+    make, dtype = planning(model), pictures_dtype(model)
+    few, many = (make(model, n, dtype, training).nbytes for n in (FEW, 2 * FEW))
+    return max(few + (N - FEW) * (many - few) // FEW, 0)
 
 
 def in_a_line(model: Sequential, N: int, training: bool) -> int:
     """Return the bytes of a plan for batches of N, and of the layers that it doesn't know."""
-    dtype = "uint8" if isinstance(model.first_leaf(), Normalize) else model.dtype
     with threads(1):
-        plans = [Plan(model, n, np.dtype(dtype), training) for n in (FEW, 2 * FEW)]
+        plans = [Plan(model, n, pictures_dtype(model), training) for n in (FEW, 2 * FEW)]
     packed = plans[1].wasted > WASTE  # then it's written again; a smaller one wastes less than that
     slices, shared = len(Team(N, model.dtype).parts), needed(plans[1].team.memory, packed)
     few, many = (
