@@ -171,7 +171,7 @@ __device__ __forceinline__ void window_product(const real* x, const real* w, con
 
 }  // namespace conv
 
-extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_windows_large(
+extern "C" __global__ void __launch_bounds__(conv::Large::THREADS, 3) conv_windows_large(
     const real* x, const real* w, const acc* b, real* y, int N, int H, int W, int C, int OH, int OW,
     int O, int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int back, int relu) {
     conv::window_product<conv::Large, conv::Exact<conv::Large, false>, true>(
@@ -201,7 +201,7 @@ extern "C" __global__ void __launch_bounds__(conv::Wide::THREADS, 2) conv_window
 }
 
 // With TF32; in the modules of other storage types these do nothing.
-extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_windows_large_tf32(
+extern "C" __global__ void __launch_bounds__(conv::Large::THREADS, 3) conv_windows_large_tf32(
     const real* x, const real* w, const acc* b, real* y, int N, int H, int W, int C, int OH, int OW,
     int O, int KH, int KW, int SH, int SW, int DH, int DW, int top, int left, int back, int relu) {
 #ifdef REAL_F32

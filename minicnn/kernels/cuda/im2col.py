@@ -52,13 +52,15 @@ def sizes(N: int, g: Geometry) -> tuple[int, ...]:
 
 
 def fits(N: int, g: Geometry) -> bool:
-    """Whether 32 bits are enough to count pixels, and the values of one picture."""
+    """Whether kernels can count it: pixels and a picture's values in 32 bits, its sides in 16."""
     (top, bottom), (left, right) = g.margins
-    return max(
+    height, width = g.H + top + bottom, g.W + left + right
+    values = max(
         N * g.OH * g.OW,
         N * g.H * g.W,
-        (g.H + top + bottom) * (g.W + left + right) * g.C,
+        height * width * g.C,
         g.OH * g.OW * g.T * g.C,
         g.OH * g.OW * g.O,
         g.T * g.C * g.O,
-    ) < (1 << 30)
+    )
+    return values < 1 << 30 and max(height, width) < 1 << 14

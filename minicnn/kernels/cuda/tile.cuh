@@ -38,11 +38,14 @@ struct Tile {
 //
 // 32-bit values are read as 4 rows x 2 neighbouring units as well, hence the order of the bits.
 template <int COLUMNS>
-__device__ __forceinline__ int place(int row, int column) {
+__device__ __forceinline__ int swizzle(int row) {
     constexpr int UNITS = COLUMNS / VEC;
     static_assert(UNITS == 4 || UNITS % 8 == 0, "a row has 4 units, or a multiple of 8");
-    int turn = UNITS == 4 ? row >> 1 & 3 : (row & 3) << 1 | (row >> 2 & 1);
-    return row * COLUMNS + (column / VEC ^ turn) * VEC + column % VEC;
+    return (UNITS == 4 ? row >> 1 & 3 : (row & 3) << 1 | (row >> 2 & 1)) * VEC;
+}
+template <int COLUMNS>
+__device__ __forceinline__ int place(int row, int column) {
+    return row * COLUMNS + (column ^ swizzle<COLUMNS>(row));
 }
 
 // Two neighbouring values are stored at once.

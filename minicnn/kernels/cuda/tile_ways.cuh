@@ -23,11 +23,6 @@ struct Warp {
     }
 };
 
-template <class Tile, bool TURNED>
-__device__ __forceinline__ real* at_a(real* a, int row, int k) {
-    return a + (TURNED ? place<Tile::M>(k, row) : place<Tile::K>(row, k));
-}
-
 #if defined(REAL_F32) || defined(REAL_F64)
 // Plain arithmetic, exact in float32 and float64, without tensor cores.
 //
@@ -47,28 +42,27 @@ struct Plain {
         return Warp<Tile>::column() + (j / VEC * 4 + Warp<Tile>::lane() % 4) * VEC + j % VEC;
     }
         __device__ __forceinline__ void multiply(real* a, real* b) {
+        int at = place<Tile::K>(row(0), 0);  // rows that are 8 apart lie at fixed distances
 #pragma unroll 1
         for (int k = 0; k < Tile::K; k += VEC) {
             Pack along[TURNED ? 1 : ROWS];  // VEC values along K of each row
-            if (!TURNED) {
 #pragma unroll
-                for (int i = 0; i < ROWS; i++)
-                    along[TURNED ? 0 : i] = load_pack(at_a<Tile, TURNED>(a, row(i), k));
-            }
+            for (int i = 0; i < (TURNED ? 0 : ROWS); i++)
+                along[i] = load_pack(a + (at ^ k) + 8 * i * Tile::K);
 #pragma unroll
             for (int e = 0; e < VEC; e++) {
                 real left[ROWS], right[COLUMNS];
 #pragma unroll
                 for (int i = 0; i < ROWS; i += VEC) {
                     Pack unit;
-                    if (TURNED) unit = load_pack(at_a<Tile, TURNED>(a, row(i), k + e));
+                    if (TURNED) unit = load_pack(a + place<Tile::M>(k + e, row(0) ^ 8 * i));
 #pragma unroll
                     for (int f = 0; f < VEC; f++)
                         left[i + f] = TURNED ? unit.of[f] : along[TURNED ? 0 : i + f].of[e];
                 }
 #pragma unroll
                 for (int j = 0; j < COLUMNS; j += VEC) {
-                    Pack unit = load_pack(b + place<Tile::N>(k + e, column(j)));
+                    Pack unit = load_pack(b + place<Tile::N>(k + e, column(0) ^ 4 * j));
 #pragma unroll
                     for (int f = 0; f < VEC; f++) right[j + f] = unit.of[f];
                 }

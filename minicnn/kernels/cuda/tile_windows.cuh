@@ -62,10 +62,12 @@ struct Windows {
     __device__ __forceinline__ int places() const { return h.places * w.places; }
 };
 
+constexpr int NOWHERE = -32768;  // a row so far above that no tap reaches the picture
+
 // Where one window starts.
 struct Window {
     const real* start;  // its first pixel, which may be in the margins: beside the picture
-    int h, w;
+    short h, w;         // 16 bits are enough (im2col.py looks after that); registers are scarce
 
     __device__ __forceinline__ Window() {}
     // Window m of all windows of all pictures; beyond the last one (m >= count) all is margin.
@@ -74,10 +76,11 @@ struct Window {
         int place = 0, b = 0;
         int n = places.split(m < count ? m : 0, place);
         int a = per_row.split(place, b);
-        h = all.h.first + a * all.h.step;
-        w = all.w.first + b * all.w.step;
-        start = pictures + (static_cast<int64>(n * all.h.size + h) * all.w.size + w) * all.channels;
-        if (m >= count) h = -(1 << 30);
+        int row = all.h.first + a * all.h.step, column = all.w.first + b * all.w.step;
+        start = pictures +
+                (static_cast<int64>(n * all.h.size + row) * all.w.size + column) * all.channels;
+        h = static_cast<short>(m < count ? row : NOWHERE);
+        w = static_cast<short>(column);
     }
     // Whether there is a pixel so far from the start.  (& instead of &&: no branch.)
     __device__ __forceinline__ bool inside(const Windows& all, int down, int right) const {

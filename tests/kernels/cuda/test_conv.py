@@ -268,9 +268,10 @@ def test_captured_convolution_is_done_at_each_launch(cupy, algorithm):
 
 def test_convolution_that_is_too_large_for_an_index(cupy):
     p = Problem(cupy, CASES["same"], "float32")
-    huge = conv_choose.Geometry.of((1 << 15, 1 << 14, 8), (3, 3, 8, 8))
-    with pytest.raises(ValueError, match="too large for one launch"):
-        conv_forward(p.s, p.put(p.x), p.put(p.w), None, p.put(p.y), huge, algorithm="implicit")
+    for shape in ((1 << 13, 1 << 13, 64), (3, 1 << 14, 8)):
+        huge = conv_choose.Geometry.of(shape, (3, 3, 8, 8))
+        with pytest.raises(ValueError, match="too large for one launch"):
+            conv_forward(p.s, p.put(p.x), p.put(p.w), None, p.put(p.y), huge, algorithm="implicit")
 
 
 def test_tf32_by_environment(monkeypatch):
