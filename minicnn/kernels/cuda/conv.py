@@ -17,8 +17,8 @@ from .im2col import sizes
 from .precision import uses_tf32
 from .writer import Writer
 
-THREADS = 32 * BLOCKS * 8
-"""How many threads a sum is cut up for that each does a part of, from top to bottom."""
+THREADS = 256 * BLOCKS
+"""So many threads, about, each do a part of a sum, where there are groups."""
 
 
 def conv_forward(
@@ -118,10 +118,10 @@ def conv_backward_b(s: Writer, dy: Array, db: Array) -> None:
     dy: (..., O), in the storage type.  db: (O,), of the type of sums.
     """
     O = dy.shape[-1]
-    rows = dy.size // O
-    share = max(32, -(-dy.size // THREADS))
+    rows, across = dy.size // O, -(-O // 32)
+    share = max(64, -(-rows * across // (2 * BLOCKS)))
     parts = parts_for(s, -(-rows // share), db)
-    s.launch("conv_bias_parts", parts.size, dy, parts, rows, O, share, parts.size // O)
+    s.launch("conv_bias_parts", 0, dy, parts, rows, O, share, grid=(across, parts.size // O))
     add_parts(s, parts, db)
 
 
@@ -182,5 +182,5 @@ def add_parts(s: Writer, parts: Array, total: Array) -> None:
     """Write the sum of all parts, unless it is there already."""
     if parts is not total:
         size = total.size
-        s.launch("conv_sum", 0, parts, total, len(parts), size, grid=(-(-size // 32),))
+        s.launch("conv_sum", 0, parts, total, len(parts), size, grid=(-(-size // 8),))
         s.free(parts)

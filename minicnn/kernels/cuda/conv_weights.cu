@@ -86,6 +86,19 @@ __device__ __forceinline__ void pixel_product(const real* x, const real* dy, acc
     });
 }
 
+// Sums over a block of 8 columns and 32 rows of threads, or of 32 and 8, by halves: the order is
+// always the same.  Returns the sum of its column to the threads of the first row.
+template <int COLUMNS>
+__device__ __forceinline__ acc column_sum(acc own) {
+    __shared__ acc sums[256];
+    sums[threadIdx.x] = own;
+    for (int half = 128; half >= COLUMNS; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+    return sums[threadIdx.x];
+}
+
 }  // namespace conv
 
 extern "C" __global__ void __launch_bounds__(conv::Large::THREADS) conv_weights_large(
@@ -135,31 +148,28 @@ extern "C" __global__ void __launch_bounds__(conv::Small::THREADS) conv_weights_
 #endif
 }
 
-// out[i] = the sum of parts[p][i] over all parts, always in the same order.  A block does 32
-// values: 8 threads share the parts of each, and the first of them adds up the 8 sums.
+// out[i] = the sum of parts[p][i] over all parts.  32 threads share the parts of a value.
 extern "C" __global__ void conv_sum(const acc* parts, acc* out, int count, int size) {
-    __shared__ acc sums[8][32];
-    int i = blockIdx.x * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
+    int i = blockIdx.x * 8 + threadIdx.x % 8;
     acc sum = 0;
     if (i < size)
-        for (int p = lane; p < count; p += 8) sum += parts[static_cast<int64>(p) * size + i];
-    sums[lane][threadIdx.x % 32] = sum;
-    __syncthreads();
-    if (lane > 0 || i >= size) return;
-    for (int other = 1; other < 8; other++) sum += sums[other][threadIdx.x];
-    out[i] = sum;
+        for (int p = threadIdx.x / 8; p < count; p += 32)
+            sum += parts[static_cast<int64>(p) * size + i];
+    sum = conv::column_sum<8>(sum);
+    if (threadIdx.x < 8 && i < size) out[i] = sum;
 }
 
-// The gradient of the bias, in parts: parts[p][o] = the sum of dy (rows, O) over `share` rows.
-extern "C" __global__ void conv_bias_parts(
-    const real* dy, acc* parts, int rows, int O, int share, int count) {
-    for (int64 i = first_index(); i < static_cast<int64>(count) * O; i += index_step()) {
-        int part = static_cast<int>(i / O), o = static_cast<int>(i % O);
-        int end = min((part + 1) * share, rows);
-        acc sum = 0;
-        for (int row = part * share; row < end; row++) sum += load(dy + static_cast<int64>(row) * O + o);
-        parts[i] = sum;
-    }
+// The gradient of the bias, in parts: parts[p][o] = the sum of dy (rows, O) over `share` rows.  The
+// grid: 32 columns a block, and the parts.
+extern "C" __global__ void conv_bias_parts(const real* dy, acc* parts, int rows, int O, int share) {
+    int o = blockIdx.x * 32 + threadIdx.x % 32, part = blockIdx.y;
+    int end = min((part + 1) * share, rows);
+    acc sum = 0;
+    if (o < O)
+        for (int row = part * share + threadIdx.x / 32; row < end; row += 8)
+            sum += load(dy + static_cast<int64>(row) * O + o);
+    sum = conv::column_sum<32>(sum);
+    if (threadIdx.x < 32 && o < O) parts[static_cast<int64>(part) * O + o] = sum;
 }
 
 // (KH*KW, C, O) -> (KH*KW, O, C): the filters as the gradient of the input reads them.

@@ -41,7 +41,8 @@ struct Plain {
     static __device__ __forceinline__ int column(int j) {
         return Warp<Tile>::column() + (j / VEC * 4 + Warp<Tile>::lane() % 4) * VEC + j % VEC;
     }
-        __device__ __forceinline__ void multiply(real* a, real* b) {
+
+    __device__ __forceinline__ void multiply(real* a, real* b) {
         int at = place<Tile::K>(row(0), 0);  // rows that are 8 apart lie at fixed distances
 #pragma unroll 1
         for (int k = 0; k < Tile::K; k += VEC) {

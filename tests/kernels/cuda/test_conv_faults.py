@@ -72,7 +72,7 @@ FAULTS = {
     ),
     "another phase": ("places, count, (phase + margin", "places, count, (margin", "float32"),
     "a phase with others' taps": ("all.h.filter + i", "i", "float32"),
-    "parts that aren't added up": ("p < count; p += 8", "p < 8; p += 8", "float32"),
+    "parts that aren't added up": ("half >= COLUMNS", "half > COLUMNS", "float32"),
     "the neighbour's bias": (
         "b[n0 + column] : acc(0)",
         "b[n0 + (column ^ 1)] : acc(0)",
