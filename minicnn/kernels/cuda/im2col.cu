@@ -3,8 +3,8 @@
 //     cols[n, oh, ow, i*KW + j, c] = x[n, oh*SH + i*DH - top, ow*SW + j*DW - left, c]
 //
 // Both move values and hardly compute, so they go along the channels in units of 16 bytes where
-// the channels are a multiple of that, and value by value where they aren't.  The grid's y counts
-// pictures; inside of one, 32 bits are enough for every index.
+// the channels are a multiple of that (`units`), and value by value where they aren't.  The grid's
+// y counts pictures; inside of one, 32 bits are enough for every index.
 
 namespace conv {
 
@@ -75,8 +75,8 @@ __device__ __forceinline__ void add_windows(const real* cols, real* x, const Siz
 
 extern "C" __global__ void im2col(
     const real* x, real* cols, int N, int H, int W, int C, int OH, int OW, int O, int KH, int KW,
-    int SH, int SW, int DH, int DW, int top, int left) {
-    if (C % conv::VEC == 0)
+    int SH, int SW, int DH, int DW, int top, int left, int units) {
+    if (units)
         conv::write_windows<conv::VEC>(x, cols, SIZES_GIVEN);
     else
         conv::write_windows<1>(x, cols, SIZES_GIVEN);
@@ -84,8 +84,8 @@ extern "C" __global__ void im2col(
 
 extern "C" __global__ void col2im(
     const real* cols, real* x, int N, int H, int W, int C, int OH, int OW, int O, int KH, int KW,
-    int SH, int SW, int DH, int DW, int top, int left) {
-    if (C % conv::VEC == 0)
+    int SH, int SW, int DH, int DW, int top, int left, int units) {
+    if (units)
         conv::add_windows<conv::VEC>(cols, x, SIZES_GIVEN);
     else
         conv::add_windows<1>(cols, x, SIZES_GIVEN);

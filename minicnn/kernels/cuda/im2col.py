@@ -29,9 +29,10 @@ def launch(
     s: Writer, name: str, source: Array, target: Array, N: int, g: Geometry, each: int
 ) -> None:
     """Write a launch of so many values for each of N pictures."""
-    width = 16 // s.dtype.itemsize if g.C * s.dtype.itemsize % 16 == 0 else 1
-    blocks = min(-(-each // width // 256), 1024)
-    s.launch(name, 0, source, target, *sizes(N, g), grid=(blocks, min(N, MOST_PICTURES)))
+    units = g.C * s.dtype.itemsize % 16 == source.data.ptr % 16 == target.data.ptr % 16 == 0
+    threads = each * s.dtype.itemsize // 16 if units else each
+    grid = min(-(-threads // 256), 1024), min(N, MOST_PICTURES)
+    s.launch(name, 0, source, target, *sizes(N, g), units, grid=grid)
 
 
 def sizes(N: int, g: Geometry) -> tuple[int, ...]:

@@ -56,3 +56,19 @@ def test_more_pictures_than_a_grid_has(cupy, monkeypatch):
     times = np.zeros_like(p.x)
     windows.col2im(np.ones_like(wanted), times, *arguments)
     assert_close(p.get(x), p.x * times, 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_may_lie_anywhere(cupy, kind):
+    p = Problem(cupy, CASES["same"], kind)
+    margins, arguments = book(p)
+    wanted = windows.im2col(windows.pad(p.x, margins), *arguments)
+    flat, cols = p.s.new((p.x.size + 1,)), p.s.new(wanted.shape)
+    x = flat[1:].reshape(*p.x.shape)
+    x[...] = p.put(p.x)
+    kernels.im2col(p.s, x, cols, p.g)
+    np.testing.assert_array_equal(p.get(cols), wanted)
+    kernels.col2im(p.s, cols, x, p.g)
+    again = p.s.new(p.x.shape)
+    kernels.col2im(p.s, cols, again, p.g)
+    np.testing.assert_array_equal(x.get(), again.get())
