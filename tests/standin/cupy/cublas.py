@@ -95,7 +95,7 @@ def gemm(
 
     def operand(address, kind, rows, columns, ld, stride, transposed):
         found = matrices(address, kind, rows, columns, ld, stride, batch)
-        found = bfloat16_to_float(found) if kind == 14 else found.astype(SUMS[compute])
+        found = bfloat16_to_float(found) if kind == 14 else found.astype(SUMS[compute], copy=False)
         if compute == TF32:
             found = to_tf32(found)
         return found.transpose(0, 2, 1) if transposed else found
