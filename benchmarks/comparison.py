@@ -12,7 +12,7 @@ import numpy as np
 
 import minicnn as mc
 from benchmarks import nets
-from benchmarks.rounds import run
+from benchmarks.rounds import checker, run
 from benchmarks.settings import chosen
 
 
@@ -47,7 +47,7 @@ def compare(
     model = nets.get(work.net).build(x.shape[1:], seed=0)
     summary = model.summary()
     settings = chosen(peers, work.mode, only)
-    expected = model.infer(x[:4]).tolist(), summary.parameters
+    check = checker(model.infer(x[:4]).tolist(), summary.parameters)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_files(folder, model, x, y, {setting.layout for setting in settings})
@@ -61,7 +61,7 @@ def compare(
             "threads": work.threads,
         }
         schedule = work.rounds, work.seconds
-        runners, skipped = run(settings, task, folder, pythons, expected, schedule, say)
+        runners, skipped = run(settings, task, folder, pythons, check, schedule, say)
     return {
         "net": work.net,
         "mode": work.mode,

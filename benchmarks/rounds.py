@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.machine import Watch
 from benchmarks.peers.protocol import Worker, WorkerError
@@ -19,6 +19,12 @@ from benchmarks.settings import OWN, ROOFLINE, Setting, python_of
 
 PAUSE = 0.2  # seconds between turns: threads that spin when they are done (OpenBLAS: 0.11) sleep
 TOLERANCE = 1e-3  # of the largest logit: the same network gives the same numbers
+PATIENCE = 3600.0  # seconds: who takes longer for an answer is ended
+KEPT = ("losses", "gpu_mb", "flops")  # of what a worker says at its start, for the record
+
+
+Check: TypeAlias = Callable[[Setting, dict[str, Any]], None]
+"""Looks at what a worker says at its start; raises `WorkerError` if it isn't the same work."""
 
 
 @dataclass
@@ -46,6 +52,7 @@ class Runner:
             "loaded_mb": self.start["loaded_mb"],
             "peak_mb": self.rounds[-1]["peak_mb"],
             "rounds": self.rounds,
+            **{key: self.start[key] for key in KEPT if key in self.start},
         }
 
 
@@ -54,8 +61,7 @@ def start(
     task: dict[str, Any],
     folder: Path,
     pythons: dict[str, str],
-    logits: list[list[float]],
-    parameters: int,
+    check: Check,
 ) -> Runner:
     """Start a worker on its network, and check that it is the same network.
 
@@ -63,18 +69,34 @@ def start(
     """
     log = folder / f"{setting.name.replace(' ', '-')}.log"
     python = python_of(setting, pythons)
-    worker = Worker(python, setting.module, task["threads"], log)
+    patience = task.get("patience", PATIENCE)
+    worker = Worker(python, setting.module, task["threads"], log, setting.variables, patience)
     try:
         reply = worker.ask("start", task=task | setting.options)
-        if setting.peer != ROOFLINE:
-            check_twin(reply, logits, parameters)
+        check(setting, reply)
         return Runner(setting, worker, reply)
     except BaseException:
         worker.close()
         raise
 
 
-def check_twin(reply: dict[str, Any], logits: list[list[float]], parameters: int) -> None:
+def checker(logits: list[list[float]], parameters: int) -> Check:
+    """Return what checks that a worker, if it has a network, has ours."""
+
+    def check(setting: Setting, reply: dict[str, Any]) -> None:
+        if setting.peer != ROOFLINE:
+            tolerance = setting.options.get("tolerance", TOLERANCE)
+            check_twin(reply, logits, parameters, tolerance)
+
+    return check
+
+
+def check_twin(
+    reply: dict[str, Any],
+    logits: list[list[float]],
+    parameters: int,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Raise `WorkerError` unless a worker's network has our parameters and gives our outputs."""
     if reply["parameters"] != parameters:
         raise WorkerError(f"another network: {reply['parameters']} parameters, not {parameters}")
@@ -85,7 +107,7 @@ def check_twin(reply: dict[str, Any], logits: list[list[float]], parameters: int
     ]
     largest = max(abs(ours) for _, ours in pairs)
     worst = max(abs(theirs - ours) for theirs, ours in pairs) / largest
-    if not worst < TOLERANCE:
+    if not worst < tolerance:
         raise WorkerError(f"another network: its outputs differ by {worst:.1g} of the largest")
 
 
@@ -101,14 +123,25 @@ def warm_up(runner: Runner, seconds: float) -> None:
     runner.steps = max(1, round(steps * seconds / took))
 
 
-def alternate(runners: list[Runner], rounds: int, say: Callable[[str], None]) -> None:
-    """Let all work in turn, ``rounds`` times; every round begins with another one."""
+def alternate(
+    runners: list[Runner],
+    rounds: int,
+    say: Callable[[str], None],
+    lose: Callable[[Runner, WorkerError], None],
+) -> None:
+    """Let all work in turn, ``rounds`` times; every round begins with another one.
+
+    lose: called with who fails, and why; it may take the runner out of the list.
+    """
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
-        first = number % len(runners)
+        first = number % max(1, len(runners))
         for runner in runners[first:] + runners[:first]:
             time.sleep(PAUSE)
-            runner.turn()
+            try:
+                runner.turn()
+            except WorkerError as error:
+                lose(runner, error)
 
 
 def run(
@@ -116,31 +149,41 @@ def run(
     task: dict[str, Any],
     folder: Path,
     pythons: dict[str, str],
-    expected: tuple[list[list[float]], int],
+    check: Check,
     schedule: tuple[int, float],
     say: Callable[[str], None],
+    needed: tuple[str, ...] = (OWN, ROOFLINE),
 ) -> tuple[list[Runner], dict[str, str]]:
     """Start everybody, one after the other, then alternate; return who ran, and who couldn't.
 
-    expected: the outputs for the first pictures, and the number of parameters.  schedule: rounds,
-    and seconds of each.  Raises `WorkerError` if minicnn itself can't.
+    check: see `checker`.  schedule: rounds, and seconds of each.  needed: without them nothing is
+    measured; raises `WorkerError` if they can't.
     """
     runners: list[Runner] = []
     skipped: dict[str, str] = {}
+
+    def lose(runner: Runner, error: WorkerError) -> None:
+        if runner.setting.peer in needed:
+            raise error
+        skipped[runner.setting.name] = str(error)
+        runners.remove(runner)
+        runner.worker.close()
+
     try:
         for setting in settings:
             say(f"starting {setting.name}")
             try:
-                runner = start(setting, task, folder, pythons, *expected)
-                runners.append(runner)
-                warm_up(runner, schedule[1])
+                runners.append(start(setting, task, folder, pythons, check))
             except WorkerError as error:
-                if setting.peer in (OWN, ROOFLINE):
+                if setting.peer in needed:
                     raise
                 skipped[setting.name] = str(error)
-                if runners[-1].setting is setting:
-                    runners.pop().worker.close()
-        alternate(runners, schedule[0], say)
+                continue
+            try:
+                warm_up(runners[-1], schedule[1])
+            except WorkerError as error:
+                lose(runners[-1], error)
+        alternate(runners, schedule[0], say, lose)
     finally:
         for runner in runners:
             runner.worker.close()

@@ -16,12 +16,16 @@ ROOFLINE = "sgemm"
 
 @dataclass(frozen=True)
 class Setting:
-    """One contender: its name, the peer it belongs to, its worker's module, and its options."""
+    """One contender: its name, the peer it belongs to, its worker's module, and its options.
+
+    variables: of its process' environment.
+    """
 
     name: str
     peer: str
     module: str
     options: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def layout(self) -> str:

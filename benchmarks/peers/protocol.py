@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -38,10 +39,22 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """The parent's end: a process of ``module`` under ``python``, with so many threads."""
+    """The parent's end: a process of ``module`` under ``python``, with so many threads.
 
-    def __init__(self, python: str, module: str, threads: int, log: Path) -> None:
-        self.log = log
+    variables: of its environment, besides those of `environment`.  patience: seconds to wait for
+    an answer; who takes longer is ended.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        module: str,
+        threads: int,
+        log: Path,
+        variables: dict[str, str] | None = None,
+        patience: float = 3600.0,
+    ) -> None:
+        self.log, self.patience = log, patience
         try:
             with log.open("w") as stderr:
                 self.process = subprocess.Popen(
@@ -49,7 +62,7 @@ class Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env=environment(python, threads),
+                    env=environment(python, threads) | (variables or {}),
                     cwd=ROOT,
                     text=True,
                 )
@@ -58,12 +71,20 @@ class Worker:
 
     def ask(self, do: str, **order: Any) -> dict[str, Any]:
         """Give an order, wait for the answer; raises `WorkerError` with what the worker says."""
+        clock = threading.Timer(self.patience, self.process.kill)
+        clock.daemon = True
+        start = time.perf_counter()
         try:
+            clock.start()
             self.process.stdin.write(json.dumps({"do": do, **order}) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            clock.cancel()
+        if not line and time.perf_counter() - start >= self.patience:
+            raise WorkerError(f"it gave no answer for {self.patience:.0f} seconds")
         if not line:
             last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise WorkerError(f"it ended: {''.join(last) or 'without a word'}")
@@ -114,18 +135,25 @@ class Contender(Protocol):
 
 
 def serve(make: Callable[[dict[str, Any]], Contender]) -> None:
+    """Be a worker: make a contender when it is to start, and then do its rounds."""
+    contenders = []
+
+    def obey(order: dict[str, Any]) -> dict[str, Any]:
+        if order["do"] != "start":
+            return timed(contenders[-1], order["steps"])
+        contenders.append(make(order["task"]))
+        return introduce(contenders[-1])
+
+    answer(obey)
+
+
+def answer(obey: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer orders until they end.  What a framework prints goes to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    contender = None
     for line in sys.stdin:
-        order = json.loads(line)
         try:
-            if order["do"] == "start":
-                contender = make(order["task"])
-                reply = introduce(contender)
-            else:
-                reply = timed(contender, order["steps"])
+            reply = obey(json.loads(line))
         except Exception as error:  # whatever it is, the parent shall know and say it
             said = " ".join(str(error).split())[:300]
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -136,13 +164,17 @@ def serve(make: Callable[[dict[str, Any]], Contender]) -> None:
 
 
 def introduce(contender: Contender) -> dict[str, Any]:
-    """Say who is there, and how much memory it took before its first step."""
+    """Say who is there, and how much memory it took before its first step.
+
+    A contender may have more to say: ``introduction()``.
+    """
     loaded = memory("VmRSS")
     return {
         "parameters": contender.parameters,
         "versions": contender.versions,
         "loaded_mb": loaded,
         "logits": contender.logits(4),
+        **(contender.introduction() if hasattr(contender, "introduction") else {}),
     }
 
 
