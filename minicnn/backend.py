@@ -76,13 +76,26 @@ class Device:
         if self.kind == "cpu":
             return np.asarray(to_numpy(x), dtype=dtype)
         with self.xp.cuda.Device(self.index):
-            return self.xp.asarray(x, dtype=dtype)
+            try:
+                return self.xp.asarray(x, dtype=dtype)
+            except MemoryError as error:
+                said = f"no memory on {self} for an array of {np.shape(x)}: {error}. "
+                raise MemoryError(said + memory_left(self)) from error
 
     def synchronize(self) -> None:
         """Wait until everything that was launched on this device is done."""
         if self.kind == "gpu":
             with self.xp.cuda.Device(self.index):
                 self.xp.cuda.get_current_stream().synchronize()
+
+    def free_memory(self) -> None:
+        """Give a GPU the memory back that CuPy keeps for arrays to come.
+
+        Larger arrays, and other programs, can have it then.  Arrays that somebody holds stay.
+        """
+        if self.kind == "gpu":
+            with self.xp.cuda.Device(self.index):
+                self.xp.get_default_memory_pool().free_all_blocks()
 
 
 def device(spec: str | Device = "cpu") -> Device:
@@ -111,6 +124,22 @@ def device(spec: str | Device = "cpu") -> Device:
     chosen = Device("gpu", number, note=f"gpu, as asked: {probe_gpu(number)}")
     chosen.use()
     return chosen
+
+
+def memory_left(device: Device) -> str:
+    """Return a sentence about a GPU's memory, for errors; nothing for the CPU."""
+    if device.kind == "cpu":
+        return ""
+    try:
+        with device.xp.cuda.Device(device.index):
+            free, total = device.xp.cuda.runtime.memGetInfo()
+            pool = device.xp.get_default_memory_pool()
+            unused, limit = pool.free_bytes(), pool.get_limit()
+    except Exception as error:  # the error that this is said about matters more
+        return f"How much {device} has left can't be found out ({first_line(error)}). "
+    said = f"{device} has {free / 2**30:,.2f} GiB free of {total / 2**30:,.2f}"
+    said += f"; CuPy keeps {unused / 2**30:,.2f} GiB that nothing uses"
+    return said + (f", and may take {limit / 2**30:,.2f} GiB. " if limit else ". ")
 
 
 def probe_gpu(index: int = 0) -> str:

@@ -17,6 +17,7 @@ With parameters, or where the output has another shape than the input, it also h
 from __future__ import annotations
 
 import inspect
+import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Device, Shape, to_numpy
+from ..backend import Array, Device, Shape, array_module, memory_left, to_numpy
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
 
@@ -38,19 +39,36 @@ class OutOfMemory(MemoryError):
 def naming(layer: Layer, x: Array, whole: Layer | None = None) -> Iterator[None]:
     """Let an error for want of memory say which layer it came from.
 
-    What forward kept, in that layer or in all of ``whole``, is given up: it is memory.
+    What forward kept, in that layer or in all of ``whole``, is given up: it is memory.  So is what
+    CuPy keeps for arrays to come.
     """
     try:
         yield
     except OutOfMemory:
         (whole or layer).forget()  # a layer inside has said it
+        free_memory(x)
         raise
     except MemoryError as error:  # NumPy's and CuPy's are of this kind
+        left = memory_left(where(x))
         (whole or layer).forget()
+        traceback.clear_frames(error.__traceback__)  # they hold arrays as long as the error lives
+        free_memory(x)
         raise OutOfMemory(
             f"{layer.path} ({type(layer).__name__}): no memory for a batch of {x.shape}: {error}. "
-            "Take a smaller batch_size; summary(batch_size) estimates what one needs"
+            f"{left}Take a smaller batch_size; summary(batch_size) estimates what one needs"
         ) from error
+
+
+def where(x: Array) -> Device:
+    """Return the device that an array is on."""
+    if array_module(x) is np:
+        return Device("cpu")
+    return Device("gpu", x.device.id)
+
+
+def free_memory(x: Array) -> None:
+    """Give back what CuPy keeps on the device of x, if that is a GPU."""
+    where(x).free_memory()
 
 
 class ShapeError(ValueError):

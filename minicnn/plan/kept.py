@@ -103,6 +103,7 @@ class Plans:
             except MemoryError:
                 self.kept.clear()
                 model.forget()
+                model.device.free_memory()
                 raise
             finally:
                 self.at_work = False

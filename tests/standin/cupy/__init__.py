@@ -33,6 +33,7 @@ def reset() -> None:
     current_device[:] = [0]
     stream.current[:] = [stream.Stream.null]
     memory.allocators[:] = [default_pool.malloc]
+    default_pool.set_limit()
 
 
 def get_default_memory_pool() -> cuda.MemoryPool:

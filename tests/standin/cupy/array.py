@@ -118,6 +118,7 @@ class ndarray:
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
     data = property(lambda self: SimpleNamespace(ptr=self._host.ctypes.data))
+    device = property(lambda self: SimpleNamespace(id=self.device_id))
     T = property(lambda self: self.transpose())
 
     # Refused: to become a NumPy array unasked, or to be an argument of NumPy's functions.

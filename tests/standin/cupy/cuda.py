@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .array import counts, current_device
-from .memory import MemoryPool, using_allocator
+from .memory import MemoryPool, OutOfMemoryError, info, using_allocator
 from .stream import Graph, Stream, get_current_stream, refuse
 
 __all__ = ["Device", "Graph", "MemoryPool", "Stream", "get_current_stream", "using_allocator"]
@@ -46,7 +46,14 @@ def is_available() -> bool:
 
 
 def properties(device: int) -> dict[str, Any]:
-    return {"name": f"Stand-in {device}".encode()}
+    return {"name": f"Stand-in {device}".encode(), "major": 9, "minor": 0}
 
 
-runtime = SimpleNamespace(getDeviceCount=lambda: DEVICES, getDeviceProperties=properties)
+runtime = SimpleNamespace(
+    getDeviceCount=lambda: DEVICES,
+    getDeviceProperties=properties,
+    memGetInfo=info,
+    driverGetVersion=lambda: 13000,
+    runtimeGetVersion=lambda: 13000,
+)
+memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)

@@ -41,15 +41,27 @@ class Memory:
         return ""
 
 
+class OutOfMemoryError(MemoryError):
+    """A pool may take no more; CuPy's text."""
+
+    def __init__(self, size: int, total: int, limit: int) -> None:
+        super().__init__(
+            f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes, "
+            f"limit set to: {limit:,} bytes)."
+        )
+
+
 class MemoryPool:
     """Memory that is kept when arrays are gone."""
 
     def __init__(self, allocator: Any = None) -> None:
-        self.used = self.most = 0
+        self.used = self.most = self.limit = 0
 
     def malloc(self, nbytes: int) -> Memory:
-        memory = Memory(nbytes, self)
         size = -(-nbytes // ALIGNED) * ALIGNED
+        if self.limit and self.used + size > self.limit:
+            raise OutOfMemoryError(size, self.most, self.limit)
+        memory = Memory(nbytes, self)
         self.used += size
         self.most = max(self.most, self.used)
         weakref.finalize(memory, self._back, size).atexit = False
@@ -70,8 +82,22 @@ class MemoryPool:
     def free_all_blocks(self, stream: Any = None) -> None:
         self.most = self.used
 
+    def set_limit(self, size: int | None = None) -> None:
+        self.limit = size or 0
+
+    def get_limit(self) -> int:
+        return self.limit
+
 
 default_pool = MemoryPool()
+TOTAL = 16 << 30  # bytes that the device has
+
+
+def info() -> tuple[int, int]:
+    """What is free on the device, and all it has."""
+    return TOTAL - default_pool.most, TOTAL
+
+
 allocators: list[Callable[[int], Memory]] = [default_pool.malloc]
 
 
