@@ -121,8 +121,8 @@ def speed(args: argparse.Namespace, found: dict[str, Any]) -> str:
     settings = chosen(args.device, peers, args.quick, args.autotune, words(args.settings))
     pythons = {"torch": args.torch_python}
     for net, batch in args.work:
-        schedule = args.rounds, args.seconds
-        work = gpu_speed.Work(net, batch, args.device, args.threads, *schedule, name)
+        schedule, side = (args.rounds, args.seconds), 64 if args.tiny else 8192
+        work = gpu_speed.Work(net, batch, args.device, args.threads, *schedule, name, side)
         say(f"{net}, batch {batch}")
         try:
             comparison = gpu_speed.measure(work, data, settings, pythons, say)

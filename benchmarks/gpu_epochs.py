@@ -41,11 +41,11 @@ def epochs(
         return mc.models.tutorial_cnn().build(x.shape[1:], seed=seed, device=device, dtype=dtype)
 
     model = built(0)
-    x_there, x_test = model.device.asarray(x), model.device.asarray(test[0])
+    x_there, x_test, y_test = map(model.device.asarray, (x, *test))
     for size in {batch, len(x) % batch} - {0}:
         part = model.device.asarray(y[:size])
         mc.train_step(model, mc.Adam(1e-3), x_there[:size], part)
-    mc.evaluate(model, x_test[:256], test[1][:256])
+    mc.evaluate(model, x_test[:256], y_test[:256])
     wait(model.device)
     found: dict[str, Any] = {"start": time.time() - began, "pictures": len(x), "runs": []}
     found["data"] = "drawn pictures" if data_dir is None else "CIFAR-10"
@@ -63,7 +63,7 @@ def epochs(
             losses.append(epoch.loss)
         wait(model.device)
         whole = time.perf_counter() - start
-        scores = mc.evaluate(model, x_test, test[1])
+        scores = mc.evaluate(model, x_test, y_test)
         found["runs"].append(
             {
                 "seconds": whole,

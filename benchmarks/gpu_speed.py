@@ -31,6 +31,7 @@ class Work:
     rounds: int
     seconds: float
     data: str = "drawn pictures"
+    side: int = 8192  # of the roofline's matrices
 
 
 class SameWork:
@@ -96,6 +97,7 @@ def measure(
             "batch": work.batch,
             "device": work.device,
             "threads": work.threads,
+            "side": work.side,
             "patience": PATIENCE,
         }
         schedule = work.rounds, work.seconds
