@@ -8,8 +8,6 @@ and only when a GPU is asked for.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ after_cupy: list[Callable[[ModuleType], None]] = []
 """Called with CuPy when a GPU is asked for: higher floors put their kernels behind the book."""
 
 INSTALL_GPU = "pip install 'minicnn[cuda12]'   or, for CUDA 13,   pip install 'minicnn[cuda13]'"
+ASK_DOCTOR = "`minicnn doctor` says why."
 
 
 class DeviceError(RuntimeError):
@@ -154,7 +153,8 @@ def probe_gpu(index: int = 0) -> str:
     except Exception as error:
         raise DeviceError(
             f"CuPy {cupy.__version__} finds no NVIDIA driver or GPU ({first_line(error)}). "
-            "Install NVIDIA's driver (nvidia-smi must work), or use --device cpu."
+            "Install NVIDIA's driver (nvidia-smi must work), new enough for this CuPy, or use "
+            f"--device cpu. {ASK_DOCTOR}"
         ) from error
     if index >= count:
         raise DeviceError(f"gpu:{index} was asked for, but this machine has {count} GPU(s)")
@@ -166,7 +166,7 @@ def probe_gpu(index: int = 0) -> str:
     except Exception as error:
         raise DeviceError(
             f"CuPy {cupy.__version__} can't run a kernel on gpu:{index} ({first_line(error)}). "
-            f"The CUDA version of CuPy must fit the driver: {INSTALL_GPU}"
+            f"The CUDA version of CuPy must fit the driver: {INSTALL_GPU}. {ASK_DOCTOR}"
         ) from error
     if abs(total - 332833500.0) > 100:
         raise DeviceError(f"gpu:{index} gave a wrong sum ({total}, expected 332833500)")
@@ -195,31 +195,3 @@ def first_line(error: BaseException) -> str:
     """The kind and the first line of an error's text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def diagnose() -> list[str]:
-    """Say what this machine offers, line by line: the text of ``minicnn doctor``."""
-    lines = [
-        f"Python    {platform.python_version()} on {platform.system()} {platform.machine()}",
-        f"NumPy     {np.__version__}",
-    ]
-    from threadpoolctl import threadpool_info  # not at import time: it walks the loaded libraries
-
-    for pool in threadpool_info():
-        kind, version = pool.get("internal_api"), pool.get("version")
-        lines.append(f"BLAS      {kind} {version}, {pool['num_threads']} threads")
-    wheels = sorted(
-        f"{dist.metadata['Name']} {dist.version}"
-        for dist in importlib.metadata.distributions()
-        if (dist.metadata["Name"] or "").lower().startswith("cupy")
-    )
-    lines.append(f"CuPy      {', '.join(wheels) or 'not installed'}")
-    if len(wheels) > 1:
-        lines.append("          two CuPy packages disturb each other: uninstall all but one")
-    try:
-        lines.append(f"GPU       works: {probe_gpu(0)}")
-    except DeviceError as error:
-        lines.append(f"GPU       can't be used: {error}")
-        if error.__cause__ is not None:
-            lines.append(f"          original error: {first_line(error.__cause__)}")
-    return lines

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import __version__, gradcheck, models
-from .backend import diagnose
 from .data.errors import DatasetError
+from .doctor import examine
 from .options import whole
 
 
@@ -67,9 +67,9 @@ def run_fetch(args: argparse.Namespace) -> int:
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Print what the machine offers; 0 if a GPU works, else 1."""
-    lines = diagnose()
-    print("\n".join(lines))
-    return 0 if any(line.startswith("GPU       works") for line in lines) else 1
+    report = examine()
+    print(report)
+    return 0 if report.works else 1
 
 
 def run_gradcheck(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import pytest
 from standin import installed
 
 from minicnn import backend
-from minicnn.backend import Device, DeviceError, array_module, device, diagnose, to_numpy
+from minicnn.backend import Device, DeviceError, array_module, device, to_numpy
 
 
 @pytest.fixture
@@ -194,16 +194,6 @@ def test_gpu_with_a_wrong_index(cupy):
 def test_no_gpu_at_all(cupy, monkeypatch):
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
     assert "this machine has 0 GPU(s)" in str(failure())
-
-
-def test_diagnose_names_the_reason(no_cupy):
-    text = "\n".join(diagnose())
-    assert f"NumPy     {np.__version__}" in text
-    assert "GPU       can't be used: CuPy isn't installed" in text and "original error" in text
-
-
-def test_diagnose_a_working_gpu(cupy):
-    assert any(line.startswith("GPU       works: Stand-in 0") for line in diagnose())
 
 
 def test_first_line_skips_rules_and_blanks():

@@ -22,7 +22,7 @@ FLOORS = [
     {"params"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},
     {"models", "gradcheck", "plan", "progress"},
-    {"diagnosis"},
+    {"diagnosis", "doctor"},
     {"train", "checkpoint"},
     {"run"},
     {"fitting"},
