@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn besi
 
 import minicnn as mc
 from benchmarks import gpu_correct, gpu_report, gpu_speed, gpu_table, gpu_tasks, nets
-from benchmarks.compare import numbers, pictures, words
+from benchmarks.compare import pictures, words
 from benchmarks.gpu_settings import chosen
 from benchmarks.machine import cores, record
 from benchmarks.peers.protocol import WorkerError
@@ -62,20 +62,23 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args.parts = words(args.parts)
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"no part {unknown[0]!r}; there are: {', '.join(PARTS)}")
+    args.given = args.nets
     args.nets = args.nets or (QUICK_NETS if args.quick else NETS)
     args.rounds = args.rounds or (3 if args.quick else 5)
     args.seconds = args.seconds or (0.5 if args.quick else 2.0)
+    args.work = [parted(word) for word in words(args.nets)]
     try:
-        args.work = [(nets.get(n), n, *numbers(b))[1:] for n, _, b in map(parted, words(args.nets))]
+        for net, _ in args.work:
+            nets.get(net)
     except ValueError as error:
         parser.error(f"--nets {args.nets}: {error}")
     return args
 
 
-def parted(word: str) -> tuple[str, str, str]:
+def parted(word: str) -> tuple[str, int]:
     """Cut "resnet18:512" in two; 128 is the batch where none is said."""
-    net, colon, batch = word.rpartition(":")
-    return (net, colon, batch) if colon and batch.isdigit() else (word, ":", "128")
+    net, _, batch = word.rpartition(":")
+    return (net, int(batch)) if net and batch.isdigit() else (word, 128)
 
 
 def correct(args: argparse.Namespace, found: dict[str, Any]) -> str:
@@ -182,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     name = found["gpu"]["name"].replace("NVIDIA ", "")
     name += "-quick" if args.quick else ""
     name += "" if args.parts == list(PARTS) else "-" + "_".join(args.parts)
+    name += f"-{args.given}" if args.given else ""
     try:
         for part in args.parts:
             print(f"== {part}", end="\n\n", flush=True)

@@ -101,7 +101,10 @@ def measure(
             "patience": PATIENCE,
         }
         schedule = work.rounds, work.seconds
-        runners, skipped = run(settings, task, folder, pythons, check, schedule, say, needed=())
+        ahead = work.device == "gpu" and work.threads >= 8
+        runners, skipped = run(
+            settings, task, folder, pythons, check, schedule, say, needed=(), ahead=ahead
+        )
     return {
         "net": work.net,
         "batch": work.batch,

@@ -1,12 +1,25 @@
-"""The tables of a GPU's record: what steps cost, whole runs, and Markdown for README."""
+"""What was measured on GPUs as README's table, from the files of benchmarks/results/.
+
+    python benchmarks/gpu_table.py
+    python benchmarks/gpu_table.py FOLDER
+
+Records of several commands are taken together, the later by name over the earlier; what none of
+them has is said to be not measured yet.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.gpu_report import ORDER, fastest, of_peer, ratio, rivals, share
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn beside this file
+
+from benchmarks.gpu_report import ORDER, about, fastest, of_peer, ratio, rivals, share
 from benchmarks.report import Figure, aligned, speeds
+from benchmarks.results import RESULTS, read
 from benchmarks.settings import OWN
 
 MISSING = "not measured yet"
@@ -73,7 +86,7 @@ def rows(record: dict[str, Any] | None) -> list[list[str]]:
 
 def speed_row(comparison: dict[str, Any] | None, net: str, batch: int, precision: str) -> list[str]:
     """Return the line of a network in one class of precision."""
-    what = f"{net}, batch {batch}, {precision}"
+    what = f"{name({'net': net, 'batch': batch})}, {precision}"
     ours = comparison and fastest(of_peer(comparison, OWN, precision))
     if not comparison or not ours:
         return [what, MISSING, MISSING, "", ""]
@@ -98,6 +111,18 @@ def epochs_row(found: dict[str, Any], entry: dict[str, Any] | None, precision: s
     return [f"{what}, {entry['data']}", f"{told}; test accuracy {written(accuracy, 3)}", "", "", ""]
 
 
+def name(comparison: dict[str, Any]) -> str:
+    """Name a comparison in a table."""
+    return f"{comparison['net']}, batch {comparison['batch']}"
+
+
+def memory(comparison: dict[str, Any] | None, precision: str) -> str:
+    """Return the MB on the GPU that minicnn takes, and the best of PyTorch; "" if none is known."""
+    found = comparison or {"contenders": []}
+    both = fastest(of_peer(found, OWN, precision)), fastest(rivals(found, precision))
+    return " / ".join(f"{who['gpu_mb']:,.0f}" for who in both if who)
+
+
 def pace(contender: dict[str, Any]) -> str:
     """Write a contender's images/s."""
     return f"{written(Figure.of(speeds(contender)))} images/s"
@@ -120,3 +145,34 @@ def troubled(found: dict[str, Any]) -> bool:
     lost = [found["failed"], found.get("not compared"), found.get("correct", {}).get("failed")]
     lost += [found.get("host", {}).get("failed"), found.get("epochs", {}).get("failed")]
     return any(lost) or not all(finding["passed"] for finding in findings)
+
+
+def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return several records as one: of what was measured twice, the last."""
+    compared: dict[str, Any] = {}
+    found: dict[str, Any] = {"failed": {}, "epochs": {"runs": {}}, "host": {"first step": {}}}
+    for record in records:
+        compared |= {name(c): c for c in record.get("comparisons", [])}
+        runs = record.get("epochs", {})
+        found["epochs"] = (
+            found["epochs"] | runs | {"runs": found["epochs"]["runs"] | runs.get("runs", {})}
+        )
+        found["host"]["first step"] |= record.get("host", {}).get("first step", {})
+    return found | {"comparisons": list(compared.values())}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table, and where and how it was measured; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=RESULTS)
+    records = [r for r in read(parser.parse_args(argv).folder) if r["kind"] == "gpu"]
+    print(markdown(merged(records)))
+    for record in records:
+        print(f"\n{about(record)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

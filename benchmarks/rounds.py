@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -56,21 +57,19 @@ class Runner:
         }
 
 
-def start(
-    setting: Setting,
-    task: dict[str, Any],
-    folder: Path,
-    pythons: dict[str, str],
-    check: Check,
-) -> Runner:
-    """Start a worker on its network, and check that it is the same network.
-
-    Raises `WorkerError` where the framework isn't there, can't do it, or gives other outputs.
-    """
+def spawn(setting: Setting, task: dict[str, Any], folder: Path, pythons: dict[str, str]) -> Worker:
+    """Start a worker's process; it waits for orders once it has imported its framework."""
     log = folder / f"{setting.name.replace(' ', '-')}.log"
     python = python_of(setting, pythons)
     patience = task.get("patience", PATIENCE)
-    worker = Worker(python, setting.module, task["threads"], log, setting.variables, patience)
+    return Worker(python, setting.module, task["threads"], log, setting.variables, patience)
+
+
+def start(setting: Setting, task: dict[str, Any], worker: Worker, check: Check) -> Runner:
+    """Let a worker begin with its network, and check that it is the same network.
+
+    Raises `WorkerError` where the framework isn't there, can't do it, or gives other outputs.
+    """
     try:
         reply = worker.ask("start", task=task | setting.options)
         check(setting, reply)
@@ -153,14 +152,17 @@ def run(
     schedule: tuple[int, float],
     say: Callable[[str], None],
     needed: tuple[str, ...] = (OWN, ROOFLINE),
+    ahead: bool = False,
 ) -> tuple[list[Runner], dict[str, str]]:
     """Start everybody, one after the other, then alternate; return who ran, and who couldn't.
 
     check: see `checker`.  schedule: rounds, and seconds of each.  needed: without them nothing is
-    measured; raises `WorkerError` if they can't.
+    measured; raises `WorkerError` if they can't.  ahead: let all processes import at once, where
+    there are cores for it.
     """
     runners: list[Runner] = []
     skipped: dict[str, str] = {}
+    waiting: dict[str, Worker] = {}
 
     def lose(runner: Runner, error: WorkerError) -> None:
         if runner.setting.peer in needed:
@@ -170,10 +172,15 @@ def run(
         runner.worker.close()
 
     try:
+        for setting in settings if ahead else []:
+            with suppress(WorkerError):  # it is said below
+                waiting[setting.name] = spawn(setting, task, folder, pythons)
         for setting in settings:
             say(f"starting {setting.name}")
             try:
-                runners.append(start(setting, task, folder, pythons, check))
+                worker = waiting.pop(setting.name, None)
+                worker = worker or spawn(setting, task, folder, pythons)
+                runners.append(start(setting, task, worker, check))
             except WorkerError as error:
                 if setting.peer in needed:
                     raise
@@ -185,6 +192,6 @@ def run(
                 lose(runners[-1], error)
         alternate(runners, schedule[0], say, lose)
     finally:
-        for runner in runners:
-            runner.worker.close()
+        for worker in [*waiting.values(), *(runner.worker for runner in runners)]:
+            worker.close()
     return runners, skipped

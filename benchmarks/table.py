@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn beside this file
 
-from benchmarks import epochs, report
+from benchmarks import epochs, gpu_report, gpu_table, report
 from benchmarks.results import RESULTS, read
 from benchmarks.settings import OWN
 
@@ -95,7 +95,16 @@ def op_rows(record: dict[str, Any]) -> Iterator[list[str]]:
         ]
 
 
-ROWS = {"compare": comparison_rows, "epochs": epoch_rows, "ops": op_rows}
+def gpu_rows(record: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield a line for each thing that was measured on a GPU; the memory is the GPU's."""
+    compared = {gpu_table.name(c): c for c in record.get("comparisons", [])}
+    for row in gpu_table.rows(record):
+        if row[1] != gpu_table.MISSING:
+            what, _, precision = row[0].rpartition(", ")
+            yield [*row, gpu_table.memory(compared.get(what), precision)]
+
+
+ROWS = {"compare": comparison_rows, "epochs": epoch_rows, "ops": op_rows, "gpu": gpu_rows}
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -110,7 +119,8 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def place(record: dict[str, Any]) -> str:
     """Return one line about machine, versions and date of a record."""
-    machine, rest, _ = report.about(record).split("\n")
+    about = gpu_report.about if record["kind"] == "gpu" else report.about
+    machine, rest, _ = about(record).split("\n")
     machine = machine.partition(", load")[0]
     return f"{machine}. {rest}. {record['date']}."
 
