@@ -134,6 +134,7 @@ def speed(args: argparse.Namespace, found: dict[str, Any]) -> str:
             continue
         found["comparisons"].append(comparison)
         print(gpu_report.text(comparison), end="\n\n", flush=True)
+        args.save(found)
     return "\n".join(f"not compared: {who}: {why}" for who, why in found["not compared"].items())
 
 
@@ -186,6 +187,12 @@ def main(argv: list[str] | None = None) -> int:
     name += "-quick" if args.quick else ""
     name += "" if args.parts == list(PARTS) else "-" + "_".join(args.parts)
     name += f"-{args.given}" if args.given else ""
+
+    def save(found: dict[str, Any]) -> None:
+        if args.json is not None:  # what was measured stays, whatever comes next
+            print(write(found, args.json, name), end="\n\n", flush=True)
+
+    args.save = save
     try:
         for part in args.parts:
             print(f"== {part}", end="\n\n", flush=True)
@@ -194,8 +201,7 @@ def main(argv: list[str] | None = None) -> int:
             except (WorkerError, mc.DatasetError, ValueError, OSError) as error:
                 found["failed"][part] = f"{type(error).__name__}: {error}"
                 print(f"gpu: {part} failed: {error}", file=sys.stderr)
-            if args.json is not None:  # what was measured stays, whatever comes next
-                print(write(found, args.json, name), end="\n\n", flush=True)
+            args.save(found)
     except KeyboardInterrupt:
         found["failed"]["all"] = "interrupted"
     print(gpu_table.markdown(found), end="\n\n")

@@ -31,7 +31,7 @@ def launches(device: str, blocks: int = 20) -> dict[str, Any]:
             found[name] = f"{type(error).__name__}: {error}"[:200]
 
     wait = cupy.cuda.Device().synchronize
-    nothing = cupy.RawKernel(EMPTY, "nothing")
+    nothing = cupy.RawModule(code=EMPTY).get_function("nothing")
     arguments = (x,)
 
     def launch() -> None:
