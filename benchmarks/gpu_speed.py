@@ -17,7 +17,7 @@ from benchmarks.peers.protocol import WorkerError
 from benchmarks.rounds import checker, run
 from benchmarks.settings import Setting
 
-PATIENCE = 300.0  # seconds for one answer: to compile a network takes a minute or two
+PATIENCE = 600.0  # seconds for one answer: to compile a network takes minutes
 
 
 @dataclass(frozen=True)

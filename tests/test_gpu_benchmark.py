@@ -3,14 +3,19 @@
 import sys
 from pathlib import Path
 
+import emulation
 import numpy as np
 import pytest
+from standin import installed
+
+import minicnn as mc
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402
     gpu,
+    gpu_about,
     gpu_correct,
     gpu_host,
     gpu_report,
@@ -22,6 +27,8 @@ from benchmarks import (  # noqa: E402
     results,
     table,
 )  # fmt: skip
+from benchmarks.peers.gpu_gemm_worker import Gemm  # noqa: E402
+from benchmarks.peers.gpu_own_worker import OwnGpu  # noqa: E402
 from benchmarks.peers.protocol import Worker, WorkerError  # noqa: E402
 from benchmarks.settings import Setting  # noqa: E402
 
@@ -319,8 +326,6 @@ def test_a_task_that_gives_no_answer_is_ended():
 
 
 def test_a_worker_that_fails_in_a_round_leaves_alone(tmp_path, monkeypatch):
-    import minicnn as mc
-
     settings = gpu_settings.chosen("cpu", [], True, False, [])
     ask = Worker.ask
 
@@ -335,3 +340,61 @@ def test_a_worker_that_fails_in_a_round_leaves_alone(tmp_path, monkeypatch):
     c = gpu_speed.measure(work, mc.datasets.synthetic(8, seed=0), settings, {}, lambda text: None)
     assert [who["name"] for who in c["contenders"]] == ["minicnn float32"]
     assert c["skipped"] == {"gemm float32": "it has gone"}
+
+
+# On a stand-in for CuPy: what only GPUs are asked.
+
+
+@pytest.fixture
+def cupy():
+    with installed() as module:
+        yield module
+
+
+def test_about_a_gpu(cupy):
+    found = gpu_about.about("gpu")
+    assert found["name"] == "Stand-in 0" and found["memory"] == "16 GiB"
+    assert (found["driver's CUDA"], found["compute capability"]) == ("13.0", "9.0")
+    assert gpu_about.about("cpu") == {"name": "no GPU: the CPU in its place"}
+
+
+@pytest.mark.skipif(emulation.compiler() is None, reason="needs g++")
+def test_launches_of_a_gpu(cupy):
+    found = gpu_host.launches("gpu", blocks=1)
+    assert [name for name, value in found.items() if not isinstance(value, float)] == []
+    assert list(found) == [
+        "empty kernel", "cupy.add", "cupy.matmul", "graph of 20 kernels",
+        "a graph's node on the GPU",
+    ]  # fmt: skip
+    cost = {"launches": found | {"x": "Error: y"}, "steps": {}, "first step": {}, "failed": {}}
+    assert "Error: y" in gpu_table.host_text(cost)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
+def test_products_of_a_gpu_are_looked_at(cupy, precision, monkeypatch):
+    worker = Gemm({"device": "gpu", "side": 16, "precision": precision})
+    assert worker.introduction() == {"flops": 2 * 16**3} and worker.round(3) == {"images": 3}
+    worker.c.fill(0)
+    with pytest.raises(ValueError, match="the product is wrong"):
+        worker.introduction()
+
+
+def test_memory_of_a_gpu_is_what_was_taken_since(cupy, tmp_path, monkeypatch, rng):
+    np.save(tmp_path / "uint8.npy", rng.integers(0, 256, (8, 32, 32, 3), "uint8"))
+    np.save(tmp_path / "labels.npy", np.arange(8))
+    monkeypatch.setitem(
+        nets.NETS, "toy", lambda: mc.Sequential(mc.Normalize(), mc.Flatten(), mc.Dense(10))
+    )
+    task = {
+        "folder": tmp_path, "net": "toy", "shape": [32, 32, 3], "batch": 4, "device": "gpu",
+        "precision": "float32",
+    }  # fmt: skip
+    worker = OwnGpu(task)
+    assert np.shape(worker.logits(2)) == (2, 10)
+    said = worker.introduction()
+    assert len(said["losses"]) == 6 and said["losses"][4] < said["losses"][0]
+    least = (3072 * 10 * 4 * 3 + 8 * 3072) / 1e6  # weights, their gradients, Adam's two, pictures
+    assert least < said["gpu_mb"] < 100
+    cupy.counts.reset()
+    assert worker.round(2) == {"images": 8}
+    assert cupy.counts.synchronizations == 1  # at its end
