@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..backend import Array
+from ..backend import Array, array_module
 from ..kernels.cpu.team import Team
 from ..layers import Concat, Layer, ReLU, Residual, Sequential
 from ..layers.base import naming
@@ -71,7 +71,7 @@ def has_parameters(run: Run) -> bool:
 
 def whole_batch(team: Team, xs: list[Array]) -> Array:
     """Return something in the shape of the whole batch, for errors that tell it."""
-    return np.broadcast_to(np.zeros((), xs[0].dtype), (team.N, *xs[0].shape[1:]))
+    return array_module(xs[0]).broadcast_to(xs[0][:1], (team.N, *xs[0].shape[1:]))
 
 
 def flat(layers: Sequence[Layer]) -> list[Layer]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-import numpy as np
-
 from ...backend import Array
 from ...kernels.cpu.memory import Memory, address
 from ...kernels.cpu.script import Call, play
@@ -19,6 +17,7 @@ from ...metrics import Meter
 from ...optim import Optimizer
 from ...params import Parameters
 from ..fingerprint import Fingerprint
+from ..plan import name_culprit
 from ..walk import walk
 from .launches import Launches, Solo
 from .step import Step, may_be_one
@@ -51,7 +50,8 @@ class DevicePlan:
         self.clocks = s.clocks
         for lender in lenders:
             s.memory.borrow(lender.script.memory)
-        pictures = np.broadcast_to(np.zeros((), dtype), (N, *model.input_shape))
+        xp = model.device.xp
+        self.pictures = pictures = xp.broadcast_to(xp.zeros((), dtype), (N, *model.input_shape))
         with naming(model.first_leaf(), pictures):
             self.x = s.lasting(pictures.shape, dtype)
             self.write(model)
@@ -89,16 +89,22 @@ class DevicePlan:
         """Return the output for a batch x; the next call will overwrite it."""
         self.x[...] = x
         self.clocks.set()
-        play(self.forward_calls)
-        play(self.widen)
+        self.play([*self.forward_calls, *self.widen])
         self.count()
         return self.wide
 
     def backward(self, dy: Array) -> None:
         """Write all gradients of the last forward into ``model.grads``."""
         self.wide[...] = dy
-        play(self.narrow)
-        play(self.backward_calls)
+        self.play([*self.narrow, *self.backward_calls])
+
+    def play(self, calls: Sequence[Call]) -> None:
+        """Do some calls; want of memory in a layer's own methods gets that layer's name."""
+        try:
+            play(calls)
+        except MemoryError as error:
+            name_culprit(self.layers[0], self.pictures, error)
+            raise
 
     def step(
         self, optimizer: Optimizer, loss: Any, x: Array, labels: Array, meter: Meter | None

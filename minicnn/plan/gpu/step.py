@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...backend import Array
-from ...kernels.cpu.script import Call, play
+from ...kernels.cpu.script import Call
 from ...kernels.cuda.graph import capture, graphs_allowed
 from ...metrics import Meter
 from ...optim import Optimizer
@@ -78,7 +78,7 @@ class Step:
             if self.graph is not None and graphs_allowed():
                 self.graph.launch()
             else:
-                play(self.calls)
+                plan.play(self.calls)
         except BaseException:  # nobody knows how far it came
             plan.clocks.known, self.rates.steps = [], None
             raise
