@@ -35,6 +35,13 @@ def train(monkeypatch, tmp_path):
     return run
 
 
+@pytest.fixture
+def few(monkeypatch, train):
+    """Let there be 48 pictures only: an emulated GPU is slow."""
+    draw = mc.datasets.synthetic
+    monkeypatch.setattr(mc.datasets, "synthetic", lambda n, seed: draw(min(n, 48), seed=seed))
+
+
 def metrics(tmp_path):
     """Return what the example wrote down."""
     return json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -129,6 +136,36 @@ def test_train_cifar_without_a_gpu_exits_with_2_and_the_reason(train, monkeypatc
     assert train("--device", "gpu", "--dataset", "synthetic") == 2
     said = capsys.readouterr().err
     assert "pip install 'minicnn[cuda12]'" in said and "original error" in said
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_train_cifar_on_a_gpu(train, few, cupy, tmp_path, dtype):
+    """The whole example by the GPU's kernels, emulated where there is no GPU, beside the CPU's."""
+    flags = "--dataset synthetic --epochs 2 --batch-size 24 --validation 0.25 --quiet"
+    losses = {}
+    for device in (["cpu"], ["gpu", "--dtype", dtype]):
+        out = tmp_path / device[0]
+        assert train(*flags.split(), "--out", str(out), "--device", *device) == 0
+        found = json.loads((out / "metrics.json").read_text())
+        losses[device[0]] = [[e["loss"], e["val_loss"]] for e in found["epochs"]]
+    assert found["device"] == "gpu:0"
+    rtol = 1e-4 if dtype == "float32" else 0.05
+    np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=rtol)
+    model = mc.load(tmp_path / "gpu" / "model.safetensors")  # on the CPU, from float32
+    x, y = mc.datasets.synthetic(4000, seed=1_000_000)
+    np.testing.assert_allclose(mc.evaluate(model, x, y)["loss"], found["test_loss"], rtol=rtol)
+
+
+def test_train_cifar_on_a_gpu_varies_pictures_and_goes_on(train, few, cupy, tmp_path):
+    flags = "--dataset synthetic --batch-size 24 --validation 0 --augment --quiet --device gpu"
+    for out, runs in (("straight", [["--epochs", "2"]]), ("parts", [["--epochs", "1"], RESUMED])):
+        for more in runs:
+            assert train(*flags.split(), "--out", str(tmp_path / out), *more) == 0
+    files = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("straight", "parts")]
+    assert files[0] == files[1]
+
+
+RESUMED = ["--epochs", "2", "--resume"]
 
 
 def test_read_a_gradient_agrees_with_differences(capsys):
