@@ -53,8 +53,9 @@ def naming(layer: Layer, x: Array, whole: Layer | None = None) -> Iterator[None]
         (whole or layer).forget()
         traceback.clear_frames(error.__traceback__)  # they hold arrays as long as the error lives
         free_memory(x)
+        name = layer.path or "the model"
         raise OutOfMemory(
-            f"{layer.path} ({type(layer).__name__}): no memory for a batch of {x.shape}: {error}. "
+            f"{name} ({type(layer).__name__}): no memory for a batch of {x.shape}: {error}. "
             f"{left}Take a smaller batch_size; summary(batch_size) estimates what one needs"
         ) from error
 

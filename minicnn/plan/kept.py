@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import traceback
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from ..backend import Array
 from ..kernels import cuda
 from ..kernels.cpu.choose import algorithm
 from ..layers import Layer, Sequential
-from ..layers.base import OutOfMemory
+from ..layers.base import OutOfMemory, naming
 from ..parallel import thread_count
 from ..workers import processes_allowed
 from .plan import make_plan
@@ -100,11 +101,15 @@ class Plans:
             self.at_work = True
             try:
                 yield self.get(model, x, training)
-            except MemoryError:
+            except MemoryError as error:
                 self.kept.clear()
                 model.forget()
-                model.device.free_memory()
-                raise
+                if isinstance(error, OutOfMemory) or model.device.kind == "cpu":
+                    traceback.clear_frames(error.__traceback__)  # they hold arrays
+                    model.device.free_memory()
+                    raise
+                with naming(model, x):
+                    raise
             finally:
                 self.at_work = False
 
