@@ -145,7 +145,9 @@ def prepare() -> Blas:
 
 def find() -> Any:
     """Return cuBLAS as CuPy has loaded it; raise DeviceError where there is none."""
-    importlib.import_module("cupy_backends.cuda.libs.cublas")  # which loads it
+    # CuPy's own loader knows where a wheel of NVIDIA's has put it; to import the module by its full
+    # name would go past it.
+    _ = importlib.import_module("cupy_backends.cuda.libs").cublas
     tried = []
     for name in candidates():
         try:
