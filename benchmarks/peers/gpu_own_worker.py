@@ -22,6 +22,7 @@ class OwnGpu:
         folder, self.batch = Path(task["folder"]), task["batch"]
         dtype = "float32" if task["precision"] == "tf32" else task["precision"]
         self.device = mc.device(task["device"])
+        self.device.free_memory()
         self.free = free_bytes(self.device)
         self.model = nets.get(task["net"]).build(
             tuple(task["shape"]), seed=0, device=self.device, dtype=dtype

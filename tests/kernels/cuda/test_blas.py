@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_failure_says_which_call(standin, monkeypatch):
 
 
 def test_library_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(blas.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(blas.importlib, "import_module", lambda name: SimpleNamespace(cublas=1))
     monkeypatch.setattr(blas, "candidates", lambda: ["/nowhere/libcublas.so.13"])
     with pytest.raises(DeviceError, match="no cuBLAS that can be used; /nowhere/libcublas"):
         blas.find()
