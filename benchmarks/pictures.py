@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn besi
 
 from benchmarks import report
 from benchmarks.results import RESULTS, read
-from minicnn.kernels.cpu.geometry import Geometry
 from minicnn.kernels.cpu.winograd import Winograd
+from minicnn.kernels.geometry import Geometry
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 # Okabe and Ito's colours, which the colour-blind tell apart

@@ -18,7 +18,7 @@ from standin import installed
 
 import minicnn as mc
 from minicnn.functional import activation
-from minicnn.kernels.cpu import memory
+from minicnn.kernels import memory
 from minicnn.kernels.cpu.update import BLOCK_BYTES
 from minicnn.kernels.cuda import blas
 from minicnn.parallel import thread_count

@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -76,8 +76,24 @@ class ShapeError(ValueError):
     """A layer can't take the shape that it is given; the text names the layer and the cause."""
 
 
+PASSING = ("cache", "stream")
+"""Attributes that change from step to step."""
+
+
 class Built:
     """What `Sequential.build` gives a layer: nothing of this is an argument."""
+
+    changes: ClassVar[int] = 0
+    """How often an attribute of some layer was set or deleted, but for those that are `PASSING`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name not in PASSING:
+            Built.changes += 1
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        Built.changes += 1
 
     path: str = ""
     """Its name within the model: "conv2d_1", "residual_2/body/conv2d_1"."""

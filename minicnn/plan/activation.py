@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.geometry import chunks
 from ..kernels.cpu.rows import cut, leak, masked, weakened
-from ..kernels.cpu.script import maximum
+from ..kernels.geometry import chunks
+from ..kernels.script import maximum
 from ..layers import LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .slices import Planned, Run, Slice, slicewise
 

@@ -16,11 +16,11 @@ import numpy as np
 from ..backend import Array
 from ..kernels.cpu import tiles
 from ..kernels.cpu.choose import choose
-from ..kernels.cpu.geometry import Geometry
 from ..kernels.cpu.im2col import Im2col
 from ..kernels.cpu.pooling import new_winners, pool_by_2, unpool_by_2
 from ..kernels.cpu.rows import add_row, in_rows, write_row
 from ..kernels.cpu.winograd import Winograd
+from ..kernels.geometry import Geometry
 from ..layers import Conv2D, LeakyReLU, MaxPool2D, Normalize, ReLU
 from .convolution_parts import Parts, Source, halves
 from .convolution_planar import planar

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..backend import Array
 from ..functional.windows import pair
-from ..kernels.cpu.geometry import Geometry
 from ..kernels.cpu.rows import cut, leak, masked, weakened
 from ..kernels.cpu.team import Jobs
+from ..kernels.geometry import Geometry
 from ..layers import Conv2D, LeakyReLU, MaxPool2D, Normalize, ReLU
 from .activation import slope_of
 from .slices import Run, Slice

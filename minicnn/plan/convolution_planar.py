@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.planar import Planar
-from ..kernels.cpu.script import maximum
+from ..kernels.script import maximum
 from ..layers import Normalize
 from .convolution_parts import Parts, Source
 from .slices import Slice

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.cpu.memory import Memory
 from ..kernels.cpu.team import Team
+from ..kernels.memory import Memory
 from ..layers import Layer, Normalize, Sequential
 from ..layers.summary import ESTIMATORS, cached_bytes
 from ..parallel import threads

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import is_, itemgetter
+from operator import is_not, itemgetter
 from typing import Any, TypeAlias
 
 from ..layers import Layer, Sequential
+from ..layers.base import PASSING, Built
 from .slices import Planners
 
 Attributes: TypeAlias = dict[str, Any]
 Getter: TypeAlias = Callable[[Attributes], tuple[Any, ...]]
-
-CHANGING = ("cache", "stream")  # from step to step
 
 
 class Fingerprint:
@@ -32,22 +31,31 @@ class Fingerprint:
         lists = [model.layers]
         for layer in known(layers, planners):
             now = vars(layer)
-            get = itemgetter(*(name for name in now if name not in CHANGING))
+            get = itemgetter(*(name for name in now if name not in PASSING))
             self.fields.append((now, len(now), get, get(now)))
             lists += [value for value in now.values() if isinstance(value, list)]
         self.lists = [(value, list(value)) for value in lists]
+        self.seen = -1
+        """`Built.changes` when the fields were last looked at."""
 
     def fits(self, model: Sequential) -> bool:
-        """Whether all are still the same objects."""
-        return (
-            self.params is model.params
-            and model.layers is self.lists[0][0]
-            and all(now == before for now, before in self.lists)
-            and all(
-                len(now) == count and all(map(is_, get(now), before))
-                for now, count, get, before in self.fields
-            )
-        )
+        """Whether all are still the same objects.
+
+        Asked before each step; unless some layer's attribute was set since, that takes no time.
+        """
+        if self.params is not model.params or model.layers is not self.lists[0][0]:
+            return False
+        for layers, were in self.lists:
+            if layers != were:
+                return False
+        changes = Built.changes
+        if self.seen == changes:
+            return True
+        for now, count, get, before in self.fields:
+            if len(now) != count or any(map(is_not, get(now), before)):
+                return False
+        self.seen = changes
+        return True
 
 
 def check_whole(model: Sequential, layers: Sequence[Layer]) -> None:

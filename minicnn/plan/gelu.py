@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.script import maximum
+from ..kernels.script import maximum
 from ..layers import GELU
 from . import activation
 from .activation import minimum, pieces

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..backend import Array
 from ..kernels.cpu.rows import in_rows, masked, zero_row
-from ..kernels.cpu.script import maximum
 from ..kernels.cpu.team import Team
+from ..kernels.script import maximum
 from ..layers import Layer, ReLU
 from .slices import Backwards, Run, teamwise
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.geometry import chunks
-from ..kernels.cpu.memory import Memory
 from ..kernels.cpu.rows import in_rows, zero_row
-from ..kernels.cpu.script import maximum
+from ..kernels.geometry import chunks
+from ..kernels.memory import Memory
+from ..kernels.script import maximum
 from ..layers import BatchNorm, MaxPool2D, ReLU
 from .convolution import halves
 from .join import Join

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.memory import Memory, address, packed
-from ..kernels.cpu.packing import Layout
 from ..kernels.cpu.team import Stage, Team
+from ..kernels.memory import Memory, address, packed
+from ..kernels.packing import Layout
 from ..layers import Layer, Sequential
 from ..layers.base import naming
 from ..optim import flat_arrays

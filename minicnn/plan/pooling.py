@@ -10,7 +10,6 @@ import numpy as np
 from ..backend import Array
 from ..functional.pool import pool_margins
 from ..functional.windows import pair
-from ..kernels.cpu.geometry import Geometry, chunks
 from ..kernels.cpu.pooling import (
     add_up_windows,
     maximum_of_windows,
@@ -20,6 +19,7 @@ from ..kernels.cpu.pooling import (
     spread_to_winners,
     unpool_by_2,
 )
+from ..kernels.geometry import Geometry, chunks
 from ..layers import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .convolution import halves
 from .slices import Planned, Run, Slice, slicewise

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Shape, array_module
-from ..kernels.cpu.memory import Memory, Room, address
 from ..kernels.cpu.team import Team
+from ..kernels.memory import Memory, Room, address
 from ..layers import Sequential
 from ..losses import CrossEntropy
 from .kept import plan_or_none

@@ -12,8 +12,8 @@ from operator import itemgetter
 from time import perf_counter
 from typing import Any
 
-from ..kernels.cpu.script import Call, play
 from ..kernels.cpu.team import Stage
+from ..kernels.script import Call, play
 from ..layers import Sequential
 from ..workers import Crew
 from .plan import Plan

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.geometry import chunks
 from ..kernels.cpu.rows import cut, masked
 from ..kernels.cpu.team import Team
 from ..kernels.cpu.winograd import add_product
+from ..kernels.geometry import chunks
 from ..layers import (
     GELU,
     Conv2D,

@@ -37,9 +37,9 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from ..backend import Array
-from ..kernels.cpu.memory import Room
-from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Jobs, Team
+from ..kernels.memory import Room
+from ..kernels.script import Script
 from ..layers import Layer
 from ..params import Views
 from .again import Again

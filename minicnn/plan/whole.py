@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Shape
-from ..kernels.cpu.script import Script
 from ..kernels.cpu.team import Team
+from ..kernels.script import Script
 from ..layers import Layer
 from .slices import Backwards, Run, Slice, teamwise
 

@@ -11,7 +11,7 @@ import minicnn as mc
 from minicnn.functional.conv import conv2d_backward, conv2d_forward
 from minicnn.kernels.cpu import bodies, choose
 from minicnn.kernels.cpu import team as team_module
-from minicnn.kernels.cpu.geometry import Geometry, chunks
+from minicnn.kernels.geometry import Geometry, chunks
 
 DIRECT, WINOGRAD, DOUBLE = 1e-6, 5e-6, 1e-10  # relative errors
 SUMS = 2e-6  # of dw and db, which BLAS adds up over thousands of pixels; the book's are no better

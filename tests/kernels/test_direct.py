@@ -10,10 +10,10 @@ import pytest
 from minicnn.functional.conv import conv2d_backward, conv2d_forward
 from minicnn.kernels.cpu import choose, products
 from minicnn.kernels.cpu.beside import outputs_beside
-from minicnn.kernels.cpu.geometry import Geometry
 from minicnn.kernels.cpu.im2col import Im2col
-from minicnn.kernels.cpu.script import Script
 from minicnn.kernels.cpu.turned import turned
+from minicnn.kernels.geometry import Geometry
+from minicnn.kernels.script import Script
 
 the_book = conv2d_forward.dispatch(object), conv2d_backward.dispatch(object)
 

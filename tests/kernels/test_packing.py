@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn.kernels.cpu.memory import ALIGNMENT, Memory, packed
-from minicnn.kernels.cpu.packing import Life, pack
+from minicnn.kernels.memory import ALIGNMENT, Memory, packed
+from minicnn.kernels.packing import Life, pack
 
 KB = 1 << 10
 

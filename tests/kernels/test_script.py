@@ -12,9 +12,9 @@ import threadpoolctl
 
 from minicnn import parallel
 from minicnn.kernels.cpu import team as team_module
-from minicnn.kernels.cpu.memory import ALIGNMENT, REST, Memory, address, aligned
-from minicnn.kernels.cpu.script import Script, maximum
 from minicnn.kernels.cpu.team import LEAST, Team
+from minicnn.kernels.memory import ALIGNMENT, REST, Memory, address, aligned
+from minicnn.kernels.script import Script, maximum
 
 # Memory.
 

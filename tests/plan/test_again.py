@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minicnn as mc
-from minicnn.kernels.cpu import geometry, im2col, winograd
+from minicnn.kernels import geometry
+from minicnn.kernels.cpu import im2col, winograd
 from minicnn.plan import norm_parts
 from minicnn.plan.again import Again
 from minicnn.plan.plan import Plan

@@ -20,8 +20,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .geometry import Geometry
-from .script import Script
+from ..geometry import Geometry
+from ..script import Script
 
 MOST, WIDTH = 4, 32  # outputs side by side, and their numbers together
 

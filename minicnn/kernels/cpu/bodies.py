@@ -11,11 +11,11 @@ import numpy as np
 
 from ...functional.conv import check_conv, column_sizes, conv2d_backward, conv2d_forward
 from ...functional.windows import Padding, Pair, resolve_padding
+from ..geometry import Geometry
+from ..script import Script
 from . import tiles
 from .choose import choose
-from .geometry import Geometry
 from .im2col import Im2col
-from .script import Script
 from .team import Team
 from .winograd import Winograd
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import Geometry
+from ..geometry import Geometry
 
 ALGORITHMS = ("auto", "direct", "winograd")
 WASTE = 2  # outputs of tiles for each that is wanted, from which on tiles are slower: 5x5 in 8x8

@@ -11,10 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..geometry import Geometry, Pictures, chunks
+from ..script import Script
 from .beside import WIDTH, add_filters, outputs_beside, widened, write_filters
-from .geometry import Geometry, Pictures, chunks
 from .products import add_gradient, write_product
-from .script import Script
 from .turned import (
     in_phases,
     phases_shape,

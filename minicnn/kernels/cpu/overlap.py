@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .memory import strided
-from .script import Script
+from ..memory import strided
+from ..script import Script
 
 TILE, SPAN = 4, 6  # outputs of a tile along one side, and the inputs that it reads
 

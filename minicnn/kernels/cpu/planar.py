@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .geometry import Geometry, chunks
-from .memory import strided
+from ..geometry import Geometry, chunks
+from ..memory import strided
+from ..script import Script
 from .products import add_gradient, write_product
-from .script import Script
 
 CHUNK_BYTES = 2 << 20  # of windows
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .geometry import Geometry
-from .script import Script, maximum
+from ..geometry import Geometry
+from ..script import Script, maximum
 
 Winners = tuple[np.ndarray, np.ndarray]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .script import Script
+from ..script import Script
 from .winograd import add_product
 
 SMALL = 1_000_000  # multiply-adds of a product that isn't packed

@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from .script import Script, maximum
+from ..script import Script, maximum
 from .team import Jobs
 
 LONG = 8192  # numbers in a row: ``np.getbufsize()``

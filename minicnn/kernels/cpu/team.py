@@ -21,8 +21,8 @@ import numpy as np
 from ...backend import Shape
 from ...parallel import blas_can_be_limited, run, single_blas, thread_count
 from ...workers import Crew, SharedMemory
-from .memory import Memory
-from .script import Call, Script, play
+from ..memory import Memory
+from ..script import Call, Script, play
 
 Explain: TypeAlias = Callable[[MemoryError], None]
 
@@ -69,7 +69,9 @@ class Stage:
             mine, *others = jobs = getattr(self, part)
             if crew is not None and any(others) and not self.here:
                 crew.run((self.number, part, values), partial(play, mine))
-            elif any(jobs):
+            elif not any(others):
+                play(mine)
+            else:
                 run([partial(play, calls) for calls in jobs if calls])
         play(self.meeting)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .memory import strided
+from ..memory import strided
+from ..script import Script, maximum
 from .overlap import in_order
 from .rows import positive
-from .script import Script, maximum
 
 
 def new_tiles(script: Script, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:

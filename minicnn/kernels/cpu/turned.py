@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .geometry import Geometry
+from ..geometry import Geometry
+from ..script import Script
 from .products import write_product
-from .script import Script
 
 
 def reach(K: int, S: int, margin: int) -> range:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .geometry import Geometry
-from .memory import strided
-from .script import Script
+from ..geometry import Geometry
+from ..memory import strided
+from ..script import Script
 
 
 def columns(script: Script, x: np.ndarray, g: Geometry) -> np.ndarray:

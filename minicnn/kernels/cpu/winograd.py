@@ -21,9 +21,9 @@ from math import ceil, prod
 
 import numpy as np
 
-from .geometry import Geometry, Pictures, chunks
+from ..geometry import Geometry, Pictures, chunks
+from ..script import Script
 from .overlap import SPAN, TILE, add_shifted, first_slots, in_order, picture_in_tiles, places
-from .script import Script
 from .team import Jobs
 from .winograd_matrices import ONES, float32_matrices
 

@@ -12,7 +12,7 @@ from ...functional import conv as book_conv
 from ...functional import dense as book_dense
 from ...functional.conv import check_conv, column_sizes
 from ...functional.windows import Padding, Pair, resolve_padding
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 from . import conv, dense
 from .im2col import fits
 from .module import KINDS

@@ -7,7 +7,7 @@ from typing import Any
 from ...backend import Array, Shape, array_module
 from ...functional import pool as book
 from ...functional.windows import Margins, Padding, Pair, pair
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 from . import pool as kernels
 from .bodies import Kept, of_book, whole, writer_of
 from .registry import body

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ...backend import Array
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 from . import conv_im2col
 from .conv_choose import BLOCKS, choose, cut, tile_for
 from .im2col import sizes

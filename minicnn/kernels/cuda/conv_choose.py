@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 
 ALGORITHMS = ("auto", "implicit", "im2col")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...backend import Array
-from ..cpu.geometry import Geometry, chunks
+from ..geometry import Geometry, chunks
 from .blas import gemm, prepare
 from .conv_choose import is_product
 from .im2col import col2im, im2col

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...backend import Array
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 from .conv import conv_backward_w, conv_backward_x, conv_forward
 from .writer import Writer
 

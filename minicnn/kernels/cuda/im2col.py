@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...backend import Array
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 from .writer import Writer
 
 MOST_PICTURES = 65535  # what a grid's y holds; a block goes on to the pictures behind

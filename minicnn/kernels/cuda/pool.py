@@ -7,7 +7,7 @@ A `Geometry` g has the sizes and margins; its O counts nothing here, and dilatio
 from __future__ import annotations
 
 from ...backend import Array
-from ..cpu.geometry import Geometry
+from ..geometry import Geometry
 from .activation import packs, relu_backward
 from .columns import lie_across
 from .writer import Writer

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...backend import Array
-from ...kernels.cpu.script import Call
 from ...kernels.cuda import update
+from ...kernels.script import Call
 from ...optim import Optimizer
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 from ...backend import Array
 from ...functional.pool import pool_margins
 from ...functional.windows import pair
-from ...kernels.cpu.geometry import Geometry
 from ...kernels.cuda import conv, pool
+from ...kernels.geometry import Geometry
 from ...layers import AveragePool2D, Conv2D, GlobalAveragePool2D, MaxPool2D, ReLU
 from ..slices import Planned, Run
 from .launches import Launches

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...backend import Array
-from ...kernels.cpu.memory import Memory
-from ...kernels.cpu.script import Call, play
 from ...kernels.cuda import blas, dropout, elementwise
 from ...kernels.cuda.precision import tf32_allowed
 from ...kernels.cuda.writer import Writer
+from ...kernels.memory import Memory
+from ...kernels.script import Call, play
 from ...layers import Layer
 from ...params import Parameters, Views
 from ..slices import Arrival, Planners

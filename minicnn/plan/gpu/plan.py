@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ...backend import Array
-from ...kernels.cpu.memory import Memory, address
-from ...kernels.cpu.script import Call, play
 from ...kernels.cpu.team import Team
 from ...kernels.cuda.writer import device_bytes
+from ...kernels.memory import Memory, address
+from ...kernels.script import Call, play
 from ...layers import Sequential
 from ...layers.base import naming
 from ...losses import check_labels

@@ -6,8 +6,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...backend import Array
-from ...kernels.cpu.script import Call
 from ...kernels.cuda.graph import capture, graphs_allowed
+from ...kernels.script import Call
 from ...metrics import Meter
 from ...optim import Optimizer
 from .clocks import Rates

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from minicnn.functional.conv import conv2d_backward, conv2d_forward
-from minicnn.kernels.cpu.geometry import Geometry
 from minicnn.kernels.cuda.module import KINDS
 from minicnn.kernels.cuda.writer import Now
+from minicnn.kernels.geometry import Geometry
 
 the_book = conv2d_forward.dispatch(object), conv2d_backward.dispatch(object)
 

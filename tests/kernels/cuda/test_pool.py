@@ -7,8 +7,8 @@ import pytest
 
 from minicnn.functional import pool as book
 from minicnn.functional.activation import relu_backward, relu_forward
-from minicnn.kernels.cpu.geometry import Geometry
 from minicnn.kernels.cuda import pool as gpu
+from minicnn.kernels.geometry import Geometry
 
 CASES = {  # x, size, stride, padding
     "by 2": ((2, 6, 8, 16), 2, 2, "valid"),

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...functional.windows import Margins, Padding, Pair, out_size, pair, resolve_padding
+from ..functional.windows import Margins, Padding, Pair, out_size, pair, resolve_padding
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ...backend import Shape
+from ..backend import Shape
 from .packing import Layout, Life, pack
 
 ALIGNMENT = 64  # bytes, a cache line and a wide vector register

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import Shape
+from ..backend import Shape
 from .memory import Memory, Room
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
