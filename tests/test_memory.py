@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 import weakref
 from functools import partial
@@ -352,7 +353,11 @@ def test_plans_go_with_their_model_at_once(name):
         assert grown > 1_000_000
         assert all(part.cache is None for part in model.walk())
         del model, use
-        assert tracemalloc.get_traced_memory()[0] - before < 0.02 * grown + 50_000
+        limit, patience = before + 0.02 * grown + 50_000, 200
+        while tracemalloc.get_traced_memory()[0] > limit and patience:
+            time.sleep(0.01)  # a thread that has done its job lets go of it when it's on again
+            patience -= 1
+        assert tracemalloc.get_traced_memory()[0] < limit
     finally:
         gc.enable()
         tracemalloc.stop()
