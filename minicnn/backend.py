@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -47,6 +48,12 @@ def check_float(x: Array, what: str) -> None:
 def to_numpy(x: Array) -> np.ndarray:
     """Return ``x`` as a NumPy array; from a GPU this waits and copies."""
     return x.get() if array_module(x) is not np else np.asarray(x)
+
+
+def beside(x: Array) -> AbstractContextManager[Any]:
+    """Return a block in which ``x``'s own GPU is CuPy's current one."""
+    xp = array_module(x)
+    return nullcontext() if xp is np else xp.cuda.Device(x.device.id)
 
 
 @dataclass(frozen=True)

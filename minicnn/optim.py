@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, array_module
+from .backend import Array, array_module, beside
 from .functional import update
 from .options import number
 from .params import Parameters
@@ -137,12 +137,14 @@ class Optimizer(Owned):
         """Put the averaged weights into the model while the block runs, then the own ones again."""
         if "average" not in self.memory:
             raise ValueError("no averaged weights: give ema_decay, and take a step")
-        own = params.data.copy()
-        params.data[...] = self.memory["average"]
+        with beside(params.data):
+            own = params.data.copy()
+            params.data[...] = self.memory["average"]
         try:
             yield
         finally:
-            params.data[...] = own
+            with beside(params.data):
+                params.data[...] = own
 
 
 @dataclass(eq=False)

@@ -460,3 +460,16 @@ def test_two_models_on_two_gpus_take_turns(cupy):
     for _ in range(2):
         for index, model in enumerate(models):
             assert mc.train_step(model, mc.SGD(0.01), x, labels).device_id == index
+
+
+def test_averaged_weights_of_a_model_on_another_gpu(cupy):
+    model = mixed_net().build((8, 8, 3), device="gpu:0")
+    optimizer = mc.SGD(0.01, ema_decay=0.5)
+    mc.train_step(model, optimizer, *pictures())
+    own = model.params.data.get()
+    mixed_net().build((8, 8, 3), device="gpu:1")  # which is CuPy's current one from now on
+    with optimizer.averaged_weights(model.params):
+        average = optimizer.memory["average"].get()
+        np.testing.assert_array_equal(model.params.data.get(), average)
+    np.testing.assert_array_equal(model.params.data.get(), own)
+    assert cupy.cuda.Device().id == 1
