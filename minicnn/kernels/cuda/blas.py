@@ -13,6 +13,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -101,11 +102,12 @@ def check(
 class Blas:
     """cuBLAS on one device: a handle, and memory for it to work in.
 
-    One stream uses it at a time: two would share the workspace.
+    One stream uses it at a time: two would share the workspace.  Threads take turns: a product
+    must go to the stream that was set for it, above all while one of them captures a graph.
     """
 
     def __init__(self, library: Any) -> None:
-        self.library = library
+        self.library, self.lock = library, Lock()
         self.handle = ctypes.c_void_p()
         self.call("cublasCreate_v2", ctypes.byref(self.handle))
         self.call("cublasSetMathMode", self.handle, FULL_SUMS)
@@ -115,9 +117,10 @@ class Blas:
     def use(self, *arguments: Any) -> None:
         """Multiply on the current stream."""
         stream = importlib.import_module("cupy").cuda.get_current_stream().ptr
-        self.call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
-        self.call("cublasSetWorkspace_v2", self.handle, pointer(self.workspace), WORKSPACE)
-        self.call("cublasGemmStridedBatchedEx", self.handle, *arguments)
+        with self.lock:
+            self.call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+            self.call("cublasSetWorkspace_v2", self.handle, pointer(self.workspace), WORKSPACE)
+            self.call("cublasGemmStridedBatchedEx", self.handle, *arguments)
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call a function of cuBLAS; raise DeviceError if it says that it failed."""

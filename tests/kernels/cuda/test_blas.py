@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,30 @@ def test_stream_comes_before_workspace(standin, calls):
         "cublasSetWorkspace_v2",
         "cublasGemmStridedBatchedEx",
     ]
+
+
+def test_threads_take_turns(standin, calls, monkeypatch):
+    own, entered = blas.prepare(), Event()
+    call = own.call
+
+    def slowly(name, *arguments):
+        call(name, *arguments)
+        if name == "cublasSetStream_v2" and not entered.is_set():
+            entered.set()
+            thread.join(0.2)  # time for the other to come between
+
+    def multiply():
+        entered.wait(10)
+        a = standin.ones((2, 2), "float32")
+        blas.gemm(a, a, standin.empty((2, 2), "float32"))
+
+    monkeypatch.setattr(own, "call", slowly)
+    thread = Thread(target=multiply)
+    thread.start()
+    a = standin.ones((2, 2), "float32")
+    blas.gemm(a, a, standin.empty((2, 2), "float32"))
+    thread.join()
+    assert calls[-6:] == calls[-3:] * 2
 
 
 def test_captured_product_reads_what_is_there_at_each_launch(cupy):
