@@ -145,6 +145,12 @@ extern "C" __global__ void finish_norm(
     if (skip) *skip = !(length <= 1.7976931348623157e308);  // infinite, or NaN
 }
 
+// x <- x / by: a gradient without the loss scale, for who reads it after the step.
+extern "C" __global__ void take_back(acc* x, const acc* by, int64 n) {
+    acc factor = 1 / *by;
+    for (int64 i = first_index(); i < n; i += index_step()) x[i] *= factor;
+}
+
 // The clock of training: one step further, and the learning rate of that step.  `rates` is a table of
 // the learning rates of the steps first + 1, first + 2, ...; after its end the last one stays.
 extern "C" __global__ void tick(

@@ -147,6 +147,11 @@ def norm(
     s.free(partial)
 
 
+def take_back(s: Writer, dw: Array, loss_scale: Array) -> None:
+    """Write dw / loss_scale: what it would be without."""
+    s.launch("take_back", dw.size, dw, loss_scale, dw.size)
+
+
 def tick(s: Writer, rates: Array, first: Array, clock: Array, rate: Array) -> None:
     """Write the beginning of a step: the clock goes on, and the rate is that of the new step.
 

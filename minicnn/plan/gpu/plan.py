@@ -21,6 +21,7 @@ from ..plan import name_culprit
 from ..walk import walk
 from .launches import Launches, Solo
 from .step import Step, may_be_one
+from .update import Scaling
 
 
 class DevicePlan:
@@ -48,6 +49,10 @@ class DevicePlan:
         self.last: Step | None = None
         self.script = s = Launches(N, model.compute, model.params, training, device_bytes)
         self.clocks = s.clocks
+        handed = [lender.scaling for lender in lenders if lender.scaling is not None]
+        self.scaling: Scaling | None = None
+        if s.kind == "float16":
+            self.scaling = handed[0] if handed else Scaling(s)
         for lender in lenders:
             s.memory.borrow(lender.script.memory)
         xp = model.device.xp

@@ -15,7 +15,7 @@ from .launches import Launches
 from .loss import KNOWN as LOSSES
 from .loss import Counted, write_loss, write_penalty_gradients
 from .update import KNOWN as OPTIMIZERS
-from .update import Scaling, write_update
+from .update import write_update
 
 if TYPE_CHECKING:
     from .plan import DevicePlan
@@ -41,7 +41,7 @@ class Step:
         self.counted = Counted(s)
         self.meter: weakref.ref[Meter] = weakref.ref(Meter())
         self.rates = Rates(s)
-        self.scaling = scaling = Scaling(s) if s.kind == "float16" else None
+        self.scaling = scaling = plan.scaling
         upstream = None if scaling is None else scaling.scale
         before = self.rates.tick(s)
         write_loss(s, plan, self.labels, loss, self.counted, upstream)

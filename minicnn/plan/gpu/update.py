@@ -53,6 +53,7 @@ def write_update(
         skip = options.get("skip")
         update.average(s, memory["average"], w, optimizer.ema_decay, skip)
     if scaling is not None:
+        update.take_back(s, dw, scaling.scale)
         update.adjust_loss_scale(s, scaling.scale, scaling.good, options["skip"])
 
 
@@ -65,7 +66,8 @@ class Scaling:
     """The number that a loss is multiplied by, so that small gradients aren't lost in float16.
 
     (Micikevicius et al. 2018, section 3.2.)  It finds itself: half after a step whose gradient
-    overflowed, which is left out, and twice after many that didn't.
+    overflowed, which is left out, and twice after many that didn't.  Plans hand it on to those
+    that come after them, for a plan may be gone before it has found its own.
     """
 
     FIRST = 65536.0

@@ -208,6 +208,12 @@ def test_tick_reads_the_rate_of_the_step(cupy):
     assert seen == [(10, 0.5), (11, 0.5), (12, 0.25), (13, 0.125), (14, 0.125), (15, 0.125)]
 
 
+def test_gradient_without_the_loss_scale(cupy):
+    dw, loss_scale = cupy.asarray(np.float32([64, -32, 0])), cupy.asarray(np.float32([64]))
+    update.take_back(Now("float16"), dw, loss_scale)
+    np.testing.assert_array_equal(dw.get(), [1, -0.5, 0])
+
+
 def test_loss_scale_finds_itself(cupy):
     s = Now("float16")
     loss_scale, good = cupy.asarray(np.array([64.0], "float32")), cupy.asarray(np.array([0]))
