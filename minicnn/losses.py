@@ -43,20 +43,25 @@ class CrossEntropy:
             raise ValueError("class_weight []: expected a number for each class")
         for weight in self.class_weight:
             number(weight, "class_weight", least=0)
+        object.__setattr__(self, "class_weight", tuple(self.class_weight))  # can be compared
 
     def __call__(self, logits: Array, labels: Array) -> tuple[Array, Array]:
         """Return the loss, shape (), and its gradient, (N, K)."""
         check_labels(labels, *logits.shape)
         xp, weight = array_module(logits), None
         if self.class_weight is not None:
-            if len(self.class_weight) != logits.shape[1]:
-                raise ValueError(
-                    f"class_weight has {len(self.class_weight)} numbers, the model "
-                    f"{logits.shape[1]} classes: give one for each"
-                )
+            self.check_weight(logits.shape[1])
             weight = xp.asarray(self.class_weight, dtype=logits.dtype)
         loss, cache = softmax_cross_entropy_forward(logits, labels, self.label_smoothing, weight)
         return loss, softmax_cross_entropy_backward(xp.ones_like(loss), cache)
+
+    def check_weight(self, K: int) -> None:
+        """Raise ValueError unless ``class_weight`` fits K classes."""
+        if self.class_weight is not None and len(self.class_weight) != K:
+            raise ValueError(
+                f"class_weight has {len(self.class_weight)} numbers, the model {K} classes: give "
+                "one for each"
+            )
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from .diagnosis import check_loss
 from .functional.activation import softmax_forward
 from .functional.loss import penalty_backward, penalty_forward
 from .layers import Normalize, Sequential, Softmax
-from .losses import CrossEntropy, Loss, check_labels
+from .losses import CrossEntropy, Loss, MeanSquaredError, check_labels
 from .metrics import Meter
 from .optim import Optimizer
 from .options import whole
 
 CROSS_ENTROPY = CrossEntropy()
+KNOWN = CrossEntropy, MeanSquaredError
 
 
 def backpropagate(
@@ -71,6 +72,8 @@ def train_step(
     """
     check_use(model, loss, optimizer if optimizer is not None else "none")
     check_prepared(model, x)
+    if model.device.kind == "gpu" and isinstance(labels, np.ndarray) and type(loss) in KNOWN:
+        check_labels(labels, len(x), model.output_shape[-1])  # later it would take a wait
     try:
         x, labels = model.device.asarray(x), model.device.asarray(labels)
     except (ValueError, TypeError) as error:

@@ -48,6 +48,7 @@ def write_loss(
     sums = None if charged else counted.sums
     if isinstance(loss, CrossEntropy):
         weight = None
+        loss.check_weight(plan.y.shape[1])
         if loss.class_weight is not None:
             weight = s.lasting((len(loss.class_weight),), s.acc_dtype)
             weight.set(np.array(loss.class_weight, s.acc_dtype))

@@ -26,6 +26,24 @@ def test_scale_is_found_by_batches_of_many_sizes(cupy):
     assert any((array != before[name]).any() for name, array in side.numbers.items())
 
 
+@pytest.mark.parametrize("weights", [(1, 2), (1, 2, 3, 4, 5)])
+def test_weights_of_other_classes_are_refused(cupy, weights):
+    x, labels = pictures(N)
+    side = Side("gpu", OPTIMIZERS["momentum"], mc.CrossEntropy(class_weight=weights))
+    with pytest.raises(ValueError, match=f"{len(weights)} numbers, the model {CLASSES} classes"):
+        side.step(x, labels)
+
+
+def test_weights_of_classes_may_be_arrays_and_change(cupy):
+    x, labels = pictures(N)
+    gpu, cpu = (Side(device, OPTIMIZERS["momentum"], make=free) for device in ("gpu", "cpu"))
+    for k in range(3):
+        for side in (gpu, cpu):
+            side.loss = mc.CrossEntropy(class_weight=np.arange(1.0, CLASSES + 1) + k)
+            side.step(x, labels)
+    np.testing.assert_allclose(gpu.losses, cpu.losses, rtol=1e-9)
+
+
 def test_gradients_of_float16_are_read_without_their_scale(cupy):
     def make():
         return [mc.Flatten(), mc.Dense(9), mc.GELU(), mc.Dense(CLASSES)]
@@ -42,3 +60,10 @@ def test_gradients_of_float16_are_read_without_their_scale(cupy):
     wanted = to_numpy(full.model.params.grad)
     found = to_numpy(short.model.params.grad)
     np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
+
+
+def test_labels_beyond_the_classes_are_refused_before_they_go_to_the_device(cupy):
+    x, _ = pictures(N)
+    side = Side("gpu", OPTIMIZERS["momentum"])
+    with pytest.raises(ValueError, match="expected class ids from 0 to 3, got 4 to 7"):
+        mc.train_step(side.model, side.optimizer, x, np.arange(N) % 4 + 4)
