@@ -473,3 +473,30 @@ def test_averaged_weights_of_a_model_on_another_gpu(cupy):
         np.testing.assert_array_equal(model.params.data.get(), average)
     np.testing.assert_array_equal(model.params.data.get(), own)
     assert cupy.cuda.Device().id == 1
+
+
+def test_batches_of_a_gpu_that_is_not_the_current_one(cupy):
+    x, labels = pictures()
+    first, second = mc.device("gpu:0"), mc.device("gpu:1")
+    found = []
+    for place in (second, first):  # the second GPU is CuPy's current one, then the first
+        batches = mc.Batches(
+            first.asarray(x), first.asarray(labels), 5, stream=Stream(0, "order"),
+            augment=[mc.augment.RandomFlip()], augment_stream=Stream(0, "augment"),
+        )  # fmt: skip
+        place.use()
+        for batch, ids in batches:
+            assert batch.device_id == ids.device_id == 0
+            assert cupy.cuda.Device().id == place.index
+            found.append(batch.get())
+    half = len(found) // 2
+    for one, other in zip(found[:half], found[half:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_slices_that_count_from_the_end_or_go_beyond_it(cupy):
+    x, labels = np.arange(40, dtype="uint8").reshape(10, 2, 2, 1), np.arange(10)
+    for part in (slice(-3, -1), slice(8, 12), slice(5, 3)):
+        batch, ids = mc.functional.gather.gather(cupy.asarray(x), cupy.asarray(labels), part)
+        np.testing.assert_array_equal(batch.get(), x[part])
+        np.testing.assert_array_equal(ids.get(), labels[part])

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..backend import Array, array_module, to_numpy
+from ..backend import Array, array_module, beside, to_numpy
 from ..functional.gather import gather
 from ..streams import Stream
 
@@ -90,9 +90,11 @@ class Batches:
             part = slice(start, min(start + self.batch_size, self.examples))
             chosen = part if order is None else order[part]
             rng = None
-            if self.augment and self.augment_stream is not None:
-                rng = self.augment_stream.next(array_module(self.x))
-            yield gather(self.x, self.y, chosen, self.augment, rng)
+            with beside(self.x):
+                if self.augment and self.augment_stream is not None:
+                    rng = self.augment_stream.next(array_module(self.x))
+                batch = gather(self.x, self.y, chosen, self.augment, rng)
+            yield batch
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all examples and of which of them are used."""
@@ -115,7 +117,8 @@ class Batches:
         if self.stream is not None:
             every = len(self.x) if order is None else order
             order = self.stream.next().permutation(every)
-        return None if order is None else array_module(self.x).asarray(order)
+        with beside(self.x):
+            return None if order is None else array_module(self.x).asarray(order)
 
 
 def checked_indices(indices: np.ndarray, count: int) -> np.ndarray:

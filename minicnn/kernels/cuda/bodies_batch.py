@@ -41,7 +41,8 @@ def gather(
 def fits(x: Array, chosen: Array | slice) -> bool:
     """Whether there are pictures, and a choice, such as the kernel knows."""
     if isinstance(chosen, slice):  # a view is cheaper where nothing is changed
-        able = chosen.start is not None and chosen.stop is not None and chosen.step is None
+        ends = chosen.start, chosen.stop
+        able = None not in ends and chosen.step is None and 0 <= ends[0] <= ends[1] <= len(x)
     else:
         able = chosen.dtype == "int64" and chosen.flags.c_contiguous and len(chosen) > 0
     return able and x.dtype == "uint8" and x.ndim == 4 and x.flags.c_contiguous and len(x) > 0
