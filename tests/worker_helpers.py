@@ -26,9 +26,22 @@ def status(pid: int) -> tuple[str, int] | None:
 
 
 def children() -> set[int]:
-    """Return the processes that are this one's, zombies included."""
+    """Return the processes that are this one's, zombies included.
+
+    Python's resource tracker isn't counted: a pool of processes leaves it behind for good.
+    """
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return {pid for pid in pids if (found := status(pid)) and found[1] == os.getpid()}
+    mine = {pid for pid in pids if (found := status(pid)) and found[1] == os.getpid()}
+    return {pid for pid in mine if not tracks_resources(pid)}
+
+
+def tracks_resources(pid: int) -> bool:
+    """Whether a process is the resource tracker of `multiprocessing`."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return "multiprocessing.resource_tracker" in file.read()
+    except OSError:
+        return False
 
 
 def ended(pid: int) -> bool:
