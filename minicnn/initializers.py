@@ -88,6 +88,22 @@ def orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return (q if rows >= columns else q.T).reshape(shape)
 
 
+def dirac(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Let the first filters pass their channels through: 1 at tap (KH // 2, KW // 2), else 0.
+
+        w[KH // 2, KW // 2, c, o] = [c = o]     o < C
+
+    The filters after the first C are uniform of variance 1 / (3 in), as PyTorch's are by default.
+    What comes in is there from the start, and goes on training (Zagoruyko and Komodakis 2017;
+    Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3.3).
+    """
+    w = uniform(rng, shape, 1 / (3 * fans(shape)[0]))
+    same = np.arange(min(shape[-2:]))
+    w[..., same] = 0
+    w[tuple(size // 2 for size in shape[:-2])][same, same] = 1
+    return w
+
+
 INITIALIZERS: dict[str, Initializer] = {
     f.__name__: f
     for f in (
@@ -100,6 +116,7 @@ INITIALIZERS: dict[str, Initializer] = {
         lecun_uniform,
         lecun_normal,
         orthogonal,
+        dirac,
     )
 }
 

@@ -67,6 +67,32 @@ def test_orthogonal_takes_every_rotation_alike():
     assert abs(np.mean(first)) < 0.1 and np.var(first) == pytest.approx(1 / 4, rel=0.25)
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 4, 9), (2, 3, 5, 5), (1, 1, 6, 2), (4, 3), (3, 4)])
+def test_dirac_passes_channels_through(shape):
+    w = draw("dirac", shape)
+    same = min(shape[-2:])
+    assert w.shape == shape and w[..., :same].sum() == same
+    for c in range(same):
+        tap = [size // 2 for size in shape[:-2]]
+        assert w[(*tap, c, c)] == 1 and np.count_nonzero(w[..., c]) == 1
+    limit = 1 / np.sqrt(np.prod(shape[:-1]))  # PyTorch's
+    rest = w[..., same:]
+    assert rest.size == 0 or 0.5 * limit < abs(rest).max() <= limit
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("shape", [(3, 3, 4, 9), (3, 3, 5, 5), (3, 3, 6, 2), (2, 2, 2, 3)])
+def test_dirac_is_torchs(shape):
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    KH, KW, C, O = shape
+    w = torch.zeros(O, C, KH, KW)
+    torch.nn.init.dirac_(w[:C])
+    same = min(C, O)
+    np.testing.assert_array_equal(
+        draw("dirac", shape)[..., :same], w.permute(2, 3, 1, 0).numpy()[..., :same]
+    )
+
+
 def test_zeros_and_ones():
     assert not draw("zeros", (2, 3)).any() and (draw("ones", (4,)) == 1).all()
 
@@ -74,7 +100,8 @@ def test_zeros_and_ones():
 @pytest.mark.parametrize("name", RANDOM)
 def test_initializer_follows_the_generator(name):
     np.testing.assert_array_equal(draw(name, (4, 5), 1), draw(name, (4, 5), 1))
-    assert (draw(name, (4, 5), 1) != draw(name, (4, 5), 2)).all()
+    drawn = slice(4 if name == "dirac" else 0, None)  # its first filters are fixed
+    assert (draw(name, (4, 5), 1) != draw(name, (4, 5), 2))[:, drawn].all()
 
 
 def test_get_lists_the_names():

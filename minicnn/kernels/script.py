@@ -100,6 +100,10 @@ class Script:
         """Write x = y[..., channels]."""
         self(np.copyto, x, y[..., channels])
 
+    def fill(self, y: np.ndarray, value: float) -> None:
+        """Write y = value."""
+        self(np.copyto, y, self.dtype.type(value))
+
     def add(self, a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
         """Write y = a + b."""
         self(np.add, a, b, y)

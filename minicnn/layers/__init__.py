@@ -6,6 +6,7 @@ from .branches import Concat, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
+from .fixed import PadChannels, Scale
 from .norm import BatchNorm, Normalize
 from .pool import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .registry import LAYERS, from_config
@@ -26,8 +27,10 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2D",
     "Normalize",
+    "PadChannels",
     "ReLU",
     "Residual",
+    "Scale",
     "Sequential",
     "ShapeError",
     "SiLU",

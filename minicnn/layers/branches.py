@@ -68,21 +68,25 @@ class Concat(Layer):
     """Lay branches side by side: y = the channels of every branch(x), in order.
 
     The gradient is cut where the outputs were joined, and x collects from every branch.
-    branches: layers or lists of layers, with outputs of equal height and width.
+    branches: layers or lists of layers, with outputs of equal height and width; None is x itself,
+    as in DenseNet (Huang et al. 2017).
     """
 
-    branches: list[Layer | list[Layer]]
+    branches: list[Layer | list[Layer] | None]
 
     def __post_init__(self) -> None:
         if not isinstance(self.branches, tuple | list) or not self.branches:
-            raise ValueError("Concat: expected a list of branches, each a layer or a list of them")
-        self.parts = [as_layer(branch) for branch in self.branches]
+            raise ValueError("Concat: expected a list of branches, each a layer, a list or None")
+        self.parts = [None if each is None else as_layer(each) for each in self.branches]
 
     def children(self) -> list[tuple[str, Layer]]:
-        return [(f"branch_{i}", part) for i, part in enumerate(self.parts, start=1)]
+        pairs = [(f"branch_{i}", part) for i, part in enumerate(self.parts, start=1)]
+        return [(name, part) for name, part in pairs if part is not None]
 
     def resolve(self, input_shape: Shape) -> Shape:
-        shapes = [a.connect(input_shape, join(self.path, name)) for name, a in self.children()]
+        for name, part in self.children():
+            part.connect(input_shape, join(self.path, name))
+        shapes = [self.shape_of(part) for part in self.parts]
         if len({shape[:-1] for shape in shapes}) > 1:
             raise self.refuse(
                 input_shape, f"branches of one height and width, they make {shapes}: pad them"
@@ -90,23 +94,28 @@ class Concat(Layer):
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        return array_module(x).concatenate(
-            [through(a, "forward", x, training) for a in self.parts], axis=-1
-        )
+        ys = [x if part is None else through(part, "forward", x, training) for part in self.parts]
+        return array_module(x).concatenate(ys, axis=-1)
 
     def infer(self, x: Array) -> Array:
-        ys = [through(part, "infer", x) for part in self.parts]
+        ys = [x if part is None else through(part, "infer", x) for part in self.parts]
         return array_module(x).concatenate(ys, axis=-1)
 
     def backward(self, dy: Array) -> Array:
         dx, end = 0, 0
         for part in self.parts:
-            start, end = end, end + part.output_shape[-1]
-            dx = dx + through(part, "backward", dy[..., start:end])
+            start, end = end, end + self.shape_of(part)[-1]
+            piece = dy[..., start:end]
+            dx = dx + (piece if part is None else through(part, "backward", piece))
         return dx
 
+    def shape_of(self, part: Layer | None) -> Shape:
+        """Return the shape of what a branch makes."""
+        return self.input_shape if part is None else part.output_shape
+
     def config(self) -> dict[str, Any]:
-        return super().config() | {"branches": [part.config() for part in self.parts]}
+        branches = [None if part is None else part.config() for part in self.parts]
+        return super().config() | {"branches": branches}
 
 
 def through(layer: Layer, way: str, x: Array, *options: Any) -> Array:

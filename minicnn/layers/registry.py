@@ -13,6 +13,7 @@ from .branches import Concat, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
+from .fixed import PadChannels, Scale
 from .norm import BatchNorm, Normalize
 from .pool import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .sequential import Sequential
@@ -32,8 +33,10 @@ LAYERS: dict[str, type[Layer]] = {
         LeakyReLU,
         MaxPool2D,
         Normalize,
+        PadChannels,
         ReLU,
         Residual,
+        Scale,
         Sequential,
         SiLU,
         Sigmoid,
@@ -120,7 +123,8 @@ def argument(kind: type[Layer], key: str, value: Any, known: Mapping[str, type[L
     if key in ("layers", "branches"):
         if not isinstance(value, list | tuple):
             raise ValueError(f"layer {kind.__name__}: {key} {short(value)}: expected a list")
-        return [make(item, known) for item in value]
+        nothing = key == "branches"  # there, None is x itself
+        return [None if item is None and nothing else make(item, known) for item in value]
     if key in ("body", "shortcut"):
         return make(value, known)
     if key == "kernel_regularizer":

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from ..layers import Sequential
+from .speedrun import speedrun94, whiten
 from .tutorial import tutorial_cnn
 
-MODELS: dict[str, Callable[..., Sequential]] = {f.__name__: f for f in (tutorial_cnn,)}
+MODELS: dict[str, Callable[..., Sequential]] = {f.__name__: f for f in (tutorial_cnn, speedrun94)}
 
 
 def get(name: str) -> Callable[..., Sequential]:
@@ -15,4 +16,4 @@ def get(name: str) -> Callable[..., Sequential]:
     return MODELS[name]
 
 
-__all__ = ["MODELS", "get", "tutorial_cnn"]
+__all__ = ["MODELS", "get", "speedrun94", "tutorial_cnn", "whiten"]

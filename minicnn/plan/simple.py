@@ -21,7 +21,9 @@ from ..layers import (
     Flatten,
     LeakyReLU,
     Normalize,
+    PadChannels,
     ReLU,
+    Scale,
     Softmax,
 )
 from ..streams import Stream
@@ -94,6 +96,40 @@ def plan_normalize(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
         for part in chunks(len(dy), factor.nbytes, PIECE_BYTES):
             rows = dx[part].reshape(-1, factor.size)
             s(np.multiply, dy[part].reshape(rows.shape), factor, rows)
+        return dx
+
+    return y, backward
+
+
+@slicewise(Scale)
+def plan_scale(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Y = factor x, in place where nobody else needs x."""
+    factor = s.dtype.type(run[0].factor)
+    y = s.reuse(x)
+    s(np.multiply, x, factor, y)
+
+    def backward(dy: Array) -> Any:
+        dx = s.reuse(dy)
+        s(np.multiply, dy, factor, dx)
+        return dx
+
+    return y, backward
+
+
+@slicewise(PadChannels)
+def plan_pad_channels(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
+    """Lay x into the middle of zeros; dx is the middle of dy."""
+    (layer,) = run
+    y = s.new((*x.shape[:-1], layer.channels))
+    s.fill(y, 0.0)
+    s.insert(x, y, layer.middle)
+    s.free(x)
+
+    def backward(dy: Array) -> Any:
+        dx = s.new(x.shape) if need_dx else None
+        if dx is not None:
+            s.extract(dy, layer.middle, dx)
+        s.free(dy)
         return dx
 
     return y, backward

@@ -198,11 +198,14 @@ def add(s: Any, a: Array, b: Array) -> Array:
 def plan_concat(
     run: Run, xs: list[Array], team: Team, need_dx: bool
 ) -> tuple[list[Array], Backwards]:
-    """Lay the branches' channels side by side; dx is the sum over the branches."""
+    """Lay the branches' channels side by side; dx is the sum over the branches.
+
+    A branch that is x itself has nothing to plan, and its piece of dy is its part of dx.
+    """
     (layer,), slices = run, cast(list[Slice], team.scripts)
     shape = layer.output_shape
     ys = [s.new((len(x), *shape)) for x, s in zip(xs, slices, strict=True)]
-    ends = np.cumsum([part.output_shape[-1] for part in layer.parts]).tolist()
+    ends = np.cumsum([layer.shape_of(part)[-1] for part in layer.parts]).tolist()
     channels = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
     backs = []
     for x, s in zip(xs, slices, strict=True):
@@ -211,7 +214,7 @@ def plan_concat(
         for x, s in zip(xs, slices, strict=True):
             if number < len(layer.parts) - 1:
                 s.hold(x)
-        outs, back = walk([part], xs, team, need_dx)
+        outs, back = walk([] if part is None else [part], xs, team, need_dx)
         backs.append(back)
         label(team, run, "forward")
         for out, y, s in zip(outs, ys, slices, strict=True):
@@ -220,7 +223,9 @@ def plan_concat(
 
     def backward(dys: list[Array]) -> list[Any]:
         total: list[Any] = []
-        for back, where in reversed(list(zip(backs, channels, strict=True))):
+        for part, back, where in reversed(list(zip(layer.parts, backs, channels, strict=True))):
+            if part is None and not need_dx:
+                continue
             label(team, run, "backward")
             cuts = []
             for dy, s in zip(dys, slices, strict=True):

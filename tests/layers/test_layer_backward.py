@@ -30,6 +30,9 @@ LAYERS = {
     "normalize": lambda: mc.Normalize(0.5, 0.25),
     "residual": lambda: mc.Residual([mc.Conv2D(4, 3, padding="same"), mc.ReLU()]),
     "residual_shortcut": lambda: mc.Residual([mc.Conv2D(2, 1), mc.BatchNorm()], mc.Conv2D(2, 1)),
+    "scale": lambda: mc.Scale(-0.25),
+    "padchannels": lambda: mc.PadChannels(7),
+    "concat_with_x": lambda: mc.Concat([mc.Conv2D(2, 1), None, [mc.Conv2D(3, 1), mc.Tanh()]]),
     "concat": lambda: mc.Concat([mc.Conv2D(2, 1), [mc.ReLU(), mc.Conv2D(3, 1)], mc.Tanh()]),
 }
 
@@ -175,6 +178,37 @@ def test_concat_joins_in_order_and_splits():
     dy = like(y)
     dx = dy[..., :4] * (1 - np.tanh(x) ** 2) + dy[..., 4:6] @ w.T + dy[..., 6:] * (x > 0)
     np.testing.assert_allclose(model.backward(dy), dx, rtol=1e-4, atol=1e-5)
+
+
+def test_concat_with_x_itself():
+    """None is x: its channels come out, and its piece of dy is a part of dx."""
+    model = mc.Sequential(mc.Concat([None, mc.Tanh(), None])).build(SHAPE)
+    x = batch()
+    y = model.forward(x)
+    np.testing.assert_array_equal(y, np.concatenate([x, np.tanh(x), x], axis=-1))
+    dy = like(y)
+    dx = dy[..., :4] + dy[..., 4:8] * (1 - np.tanh(x) ** 2) + dy[..., 8:]
+    np.testing.assert_allclose(model.backward(dy), dx, rtol=1e-5, atol=1e-6)
+    assert [name for name, _ in model[0].children()] == ["branch_2"]
+
+
+def test_scale_multiplies():
+    model = mc.Sequential(mc.Scale(np.float64(0.25))).build(SHAPE)
+    x = batch()
+    y = model.forward(x)
+    assert y.dtype == "float32"
+    np.testing.assert_array_equal(y, x / 4)
+    np.testing.assert_array_equal(model.backward(like(y)), like(y) / 4)
+
+
+@pytest.mark.parametrize(("channels", "before", "behind"), [(4, 0, 0), (7, 1, 2), (8, 2, 2)])
+def test_padchannels_adds_zeros_evenly(channels, before, behind):
+    model = mc.Sequential(mc.PadChannels(channels)).build(SHAPE)
+    x = batch()
+    y = model.forward(x)
+    np.testing.assert_array_equal(y, np.pad(x, [(0, 0)] * 3 + [(before, behind)]))
+    dy = like(y)
+    np.testing.assert_array_equal(model.backward(dy), dy[..., before : before + 4])
 
 
 def test_normalize_formula_and_measured_statistics():

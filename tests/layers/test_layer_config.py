@@ -12,7 +12,7 @@ from minicnn.layers import LAYERS, from_config
 FULL = {
     "AveragePool2D": lambda: mc.AveragePool2D((3, 2), (2, 1), "same", name="pool"),
     "BatchNorm": lambda: mc.BatchNorm(0.8, 1e-3, center=False, scale=False, name="n"),
-    "Concat": lambda: mc.Concat([mc.Conv2D(2, 1), [mc.Conv2D(3, 1), mc.ReLU()]], name="c"),
+    "Concat": lambda: mc.Concat([mc.Conv2D(2, 1), [mc.Conv2D(3, 1), mc.ReLU()], None], name="c"),
     "Conv2D": lambda: mc.Conv2D(
         4, (3, 2), (2, 1), ((1, 0), (0, 2)), dilation_rate=(1, 2), groups=2, use_bias=False,
         kernel_initializer="he_normal", bias_initializer="ones",
@@ -29,8 +29,10 @@ FULL = {
     "LeakyReLU": lambda: mc.LeakyReLU(0.125, name="l"),
     "MaxPool2D": lambda: mc.MaxPool2D(3, (2, 1), (1, 0), name="m"),
     "Normalize": lambda: mc.Normalize((0.1, 0.2), (0.3, 0.4), 0.5, name="n"),
+    "PadChannels": lambda: mc.PadChannels(5, name="p"),
     "ReLU": lambda: mc.ReLU(name="r"),
     "Residual": lambda: mc.Residual([mc.Conv2D(3, 1), mc.Tanh()], mc.Conv2D(3, 1), name="r"),
+    "Scale": lambda: mc.Scale(0.125, name="s"),
     "Sequential": lambda: mc.Sequential(mc.ReLU(), mc.Sequential(mc.Tanh()), name="s"),
     "SiLU": lambda: mc.SiLU(name="s"),
     "Sigmoid": lambda: mc.Sigmoid(name="s"),
@@ -64,6 +66,8 @@ def test_config_survives_without_options(kind):
         "Conv2D": (2, 3),
         "Dense": (2,),
         "Dropout": (0.5,),
+        "PadChannels": (4,),
+        "Scale": (2.0,),
         "Residual": (mc.ReLU(),),
         "Concat": ([mc.ReLU()],),
         "Sequential": (mc.ReLU(),),
@@ -99,6 +103,9 @@ def test_rebuilt_model_computes_the_same():
             mc.MaxPool2D(2, 1, "same"),
             mc.Residual([mc.Conv2D(4, 3, padding="same"), mc.BatchNorm(0.5)], mc.Conv2D(4, 1)),
             mc.Concat([mc.ReLU(), [mc.Conv2D(2, 1), mc.LeakyReLU(0.2)]]),
+            mc.Concat([None, mc.Conv2D(2, 1)]),
+            mc.PadChannels(11),
+            mc.Scale(0.5),
             mc.Dropout(0.5),
             mc.Flatten(),
             mc.Dense(3),
@@ -126,6 +133,16 @@ def test_from_config_refuses_unknown_and_missing_arguments():
         from_config({"type": "Dense", "units": 2, "colour": 3})
     with pytest.raises(ValueError, match=r"layer Dense: .*missing.*'units'"):
         from_config({"type": "Dense"})
+
+
+def test_from_config_refuses_nothing_but_for_branches():
+    for kind in ("Sequential", "Concat"):
+        config = {"type": kind, "layers" if kind == "Sequential" else "branches": [None]}
+        if kind == "Concat":
+            assert from_config(config).parts == [None]
+        else:
+            with pytest.raises(ValueError, match="unknown layer type None"):
+                from_config(config)
 
 
 def test_from_config_takes_own_layers():

@@ -39,6 +39,10 @@ import minicnn as mc
         (lambda: mc.BatchNorm(eps=0), "BatchNorm: eps 0: expected a number > 0"),
         (lambda: mc.Normalize(std=0.0), "Normalize: std 0.0"),
         (lambda: mc.Normalize(std=(1.0, -1.0)), "Normalize: std"),
+        (lambda: mc.Scale("a"), "Scale: factor 'a': expected a number"),
+        (lambda: mc.Scale(float("nan")), "Scale: factor nan"),
+        (lambda: mc.PadChannels(0), "PadChannels: channels 0: expected an integer >= 1"),
+        (lambda: mc.PadChannels(2.5), "PadChannels: channels 2.5"),
         (lambda: mc.Concat([]), "Concat: expected a list of branches"),
         (lambda: mc.Sequential(), "Sequential: expected at least one layer"),
         (lambda: mc.L2(-1), "strength .*expected a number >= 0"),
@@ -100,6 +104,16 @@ def test_sequential_refuses_what_is_no_layer():
             [mc.Concat([mc.Conv2D(2, 3), mc.Conv2D(2, 1)])],
             (6, 6, 4),
             ["concat_1 (Concat)", "[(4, 4, 2), (6, 6, 2)]", "pad them"],
+        ),
+        (
+            [mc.Concat([None, mc.Conv2D(2, 3)])],
+            (6, 6, 4),
+            ["concat_1 (Concat)", "[(6, 6, 4), (4, 4, 2)]", "pad them"],
+        ),
+        (
+            [mc.PadChannels(3)],
+            (6, 6, 4),
+            ["padchannels_1 (PadChannels)", "(6, 6, 4)", "at most 3 channels", "nothing is cut"],
         ),
         (
             [mc.Residual([mc.Dense(3)])],

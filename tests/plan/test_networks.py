@@ -117,6 +117,43 @@ NETWORKS = {  # layers, shape of a picture
         ),
         (9, 11, 3),
     ),
+    "option A: every other pixel, and channels of zeros": (
+        lambda: [
+            *conv_bn(4), mc.ReLU(), *basic(7, 2, [mc.AveragePool2D(1, 2), mc.PadChannels(7)]),
+            *basic(7), mc.GlobalAveragePool2D(), mc.Dense(4), mc.Scale(0.3),
+        ],
+        (9, 7, 3),
+    ),
+    "channels of zeros first": (
+        lambda: head(mc.PadChannels(6), mc.Scale(2.0), mc.Conv2D(4, 3), mc.PadChannels(9)),
+        (5, 7, 3),
+    ),
+    "dense blocks: x itself in front": (
+        lambda: [
+            mc.Conv2D(4, 3, padding="same"),
+            *(mc.Concat([None, [mc.BatchNorm(), mc.ReLU(), mc.Conv2D(3, 3, padding="same")]])
+              for _ in range(2)),
+            mc.BatchNorm(), mc.ReLU(), mc.Conv2D(4, 1), mc.AveragePool2D(2),
+            mc.Concat([[mc.Conv2D(3, 1)], None]), mc.Concat([None]), mc.Concat([None, None]),
+            mc.GlobalAveragePool2D(), mc.Dense(4),
+        ],
+        (6, 7, 3),
+    ),
+    "x itself where nobody asks for its gradient": (
+        lambda: head(mc.Concat([None, mc.Conv2D(3, 3, padding="same"), None])), (5, 7, 3)),
+    "only x itself, behind what is made again": (
+        lambda: head(*conv_bn(5), mc.ReLU(), mc.Concat([None, *conv_bn(5), None]), mc.ReLU()),
+        (5, 7, 3),
+    ),
+    "groups of a speed run": (
+        lambda: [
+            mc.Normalize(0.5, 0.25), mc.Conv2D(6, 2), mc.GELU(),
+            mc.Conv2D(7, 3, padding="same", use_bias=False, kernel_initializer="dirac"),
+            mc.MaxPool2D(2), mc.BatchNorm(0.6, 1e-12, scale=False), mc.GELU(), *conv_bn(7),
+            mc.GELU(), mc.MaxPool2D(3), mc.Flatten(), mc.Dense(4, use_bias=False), mc.Scale(1 / 9),
+        ],
+        (9, 8, 3),
+    ),
     "residual, dense": (
         lambda: [mc.Flatten(), mc.Residual([mc.Dense(12), mc.ReLU(), mc.Dense(12)]), mc.ReLU(),
                  mc.Residual(mc.Dense(12), mc.Dense(12)), mc.Dense(4)],

@@ -1,4 +1,4 @@
-// Passes that treat each element by itself: copies, sums, casts.
+// Passes that treat each element by itself: copies, sums, multiples, casts.
 //
 // They do nothing but read and write memory, and memory is fastest in pieces of 16 bytes (`Pack`).
 // The last elements, fewer than a pack, are done one by one; and so are all, where an array begins
@@ -36,6 +36,18 @@ extern "C" __global__ void add_elements(const real* a, const real* b, real* y, i
             store_pack(y + i, left);
         },
         [=](int64 i) { store(y + i, load(a + i) + load(b + i)); });
+}
+
+// y = factor x
+extern "C" __global__ void scale_elements(const real* x, acc factor, real* y, int64 n) {
+    elementwise::each(
+        n, elementwise::aligned(x) && elementwise::aligned(y),
+        [=](int64 i) {
+            Pack pack = load_pack(x + i);
+            for (int k = 0; k < Pack::size; k++) pack.of[k] = narrow(factor * widen(pack.of[k]));
+            store_pack(y + i, pack);
+        },
+        [=](int64 i) { store(y + i, factor * load(x + i)); });
 }
 
 // y = value

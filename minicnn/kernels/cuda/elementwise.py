@@ -1,4 +1,4 @@
-"""Passes that treat each element by itself: copies, sums, casts (``elementwise.cu``)."""
+"""Passes that treat each element by itself: copies, sums, multiples, casts (``elementwise.cu``)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def copy(s: Writer, x: Array, y: Array) -> None:
 def add(s: Writer, a: Array, b: Array, y: Array) -> None:
     """Write y = a + b.  All of one size; y may be one of them."""
     s.launch("add_elements", per_pack(s, y.size), a, b, y, y.size)
+
+
+def scale(s: Writer, x: Array, factor: float, y: Array) -> None:
+    """Write y = factor x.  Both of one size; y may be x."""
+    s.launch("scale_elements", per_pack(s, y.size), x, factor, y, y.size)
 
 
 def fill(s: Writer, y: Array, value: float) -> None:

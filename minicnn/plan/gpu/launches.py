@@ -141,6 +141,10 @@ class Launches(Writer):
         """Write x = y[..., channels]."""
         elementwise.copy_channels_back(self, y, x, channels.start)
 
+    def fill(self, y: Array, value: float) -> None:
+        """Write y = value."""
+        elementwise.fill(self, y, value)
+
     def cast(self, x: Array, y: Array) -> None:
         """Write y = x, between the storage type and that of sums."""
         if x.dtype == y.dtype == self.dtype:

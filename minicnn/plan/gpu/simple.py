@@ -15,14 +15,17 @@ from ...layers import (
     Flatten,
     LeakyReLU,
     Normalize,
+    PadChannels,
     ReLU,
     Residual,
+    Scale,
     Sigmoid,
     SiLU,
     Softmax,
     Tanh,
 )
 from ..join import Join
+from ..simple import plan_pad_channels
 from ..slices import Planned, Run, slicewise, teamwise
 from ..walk import plan_concat, plan_residual
 from .launches import Launches
@@ -31,6 +34,7 @@ planner = partial(slicewise, scripts=(Launches,))
 for run in ((Residual, ReLU), (Residual,)):
     teamwise(*run, scripts=(Launches,))(plan_residual)
 teamwise(Concat, scripts=(Launches,))(plan_concat)
+planner(PadChannels)(plan_pad_channels)
 
 
 @planner(Dense, ReLU)
@@ -85,6 +89,21 @@ def plan_normalize(run: Run, x: Array, s: Launches, need_dx: bool) -> Planned:
     def backward(dy: Array) -> Any:
         dx = s.reuse(dy)
         norm.normalize_backward(s, dy, std, layer.scale, dx)
+        return dx
+
+    return y, backward
+
+
+@planner(Scale)
+def plan_scale(run: Run, x: Array, s: Launches, need_dx: bool) -> Planned:
+    """Y = factor x, in place where nobody else needs x."""
+    (layer,) = run
+    y = s.reuse(x)
+    elementwise.scale(s, x, layer.factor, y)
+
+    def backward(dy: Array) -> Any:
+        dx = s.reuse(dy)
+        elementwise.scale(s, dy, layer.factor, dx)
         return dx
 
     return y, backward

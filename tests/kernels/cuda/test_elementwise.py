@@ -29,7 +29,7 @@ def floats(kind, x):
 
 @each_kind
 @pytest.mark.parametrize("size", SIZES)
-def test_copy_add_fill(cupy, rng, kind, size):
+def test_copy_add_scale_fill(cupy, rng, kind, size):
     s = Now(kind)
     a, b = (rounded(kind, rng.standard_normal(size)) for _ in range(2))
     x, other, y = cupy.asarray(a), cupy.asarray(b), s.new((size,))
@@ -40,6 +40,11 @@ def test_copy_add_fill(cupy, rng, kind, size):
     np.testing.assert_array_equal(y.get(), total)
     elementwise.add(s, y, y, y)
     np.testing.assert_array_equal(floats(kind, y.get()), 2 * floats(kind, total))
+    elementwise.scale(s, x, -0.3, y)
+    times = (s.acc_dtype.type(-0.3) * floats(kind, a).astype(s.acc_dtype)).astype(s.acc_dtype)
+    np.testing.assert_array_equal(y.get(), rounded(kind, times))
+    elementwise.scale(s, y, 2.0, y)
+    np.testing.assert_array_equal(floats(kind, y.get()), 2 * floats(kind, rounded(kind, times)))
     elementwise.fill(s, y, 1.5)
     np.testing.assert_array_equal(floats(kind, y.get()), 1.5)
     sums = s.new((size,), s.acc_dtype)
