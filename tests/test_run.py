@@ -24,7 +24,7 @@ from standin import installed
 import minicnn as mc
 
 VARIED = (mc.augment.RandomFlip(), mc.augment.RandomCrop(1), mc.augment.RandomRotation())
-MIXED = (*VARIED, mc.augment.MixUp(classes=4))
+MIXED = (mc.augment.AlternatingFlip(), *VARIED[1:], mc.augment.MixUp(classes=4))
 
 OPTIMIZERS = {
     "sgd": partial(mc.SGD, 0.02),
@@ -54,6 +54,7 @@ PLANS = {
     },
     "plateau_of_training": Plan(lambda: mc.Adam(SCHEDULES["plateau"]())),
     "augmented": Plan(augment=VARIED),
+    "alternating": Plan(augment=(mc.augment.AlternatingFlip(),)),
     "mixed": Plan(augment=MIXED, options={"validation": 0.25}),
     "validation_pair": Plan(options={"validation": pictures(9, seed=5)}),
     "drop_last": Plan(options={"drop_last": True}),

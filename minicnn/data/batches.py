@@ -54,6 +54,12 @@ class Batches:
             raise ValueError(f"batch_size {batch_size!r}: expected an integer >= 1")
         if augment and augment_stream is None:
             raise ValueError("augment needs augment_stream, for example Stream(seed, 'augment')")
+        by_epoch = [vary for vary in augment if hasattr(vary, "for_epoch")]
+        if by_epoch and stream is None:
+            raise ValueError(
+                f"{by_epoch[0]} has to know the epoch, which is counted by the stream that "
+                "shuffles: give one, for example stream=Stream(seed, 'shuffle')"
+            )
         self.x, self.y, self.batch_size = x, y, batch_size
         self.indices = None if indices is None else checked_indices(indices, len(x))
         self.stream, self.drop_last = stream, drop_last
@@ -85,6 +91,7 @@ class Batches:
     def epoch(self, done: int = 0) -> Iterator[tuple[Array, Array]]:
         """Yield the batches of an epoch of which ``done`` examples are done already."""
         self.drawn_from = 0 if self.stream is None else self.stream.position
+        varied = [self.in_epoch(vary, self.drawn_from) for vary in self.augment]
         order = self.order()
         for start in range(done, self.examples, self.batch_size):
             part = slice(start, min(start + self.batch_size, self.examples))
@@ -93,8 +100,16 @@ class Batches:
             with beside(self.x):
                 if self.augment and self.augment_stream is not None:
                     rng = self.augment_stream.next(array_module(self.x))
-                batch = gather(self.x, self.y, chosen, self.augment, rng)
+                batch = gather(self.x, self.y, chosen, varied, rng)
             yield batch
+
+    def in_epoch(self, vary: Any, epoch: int) -> Augment:
+        """Return what an augmentation is in an epoch, 0 the first; most are always the same."""
+        if not hasattr(vary, "for_epoch") or self.augment_stream is None:
+            return vary
+        with beside(self.x):
+            xp, seed = array_module(self.x), self.augment_stream.seed
+            return vary.for_epoch(epoch, len(self.x), seed, xp)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all examples and of which of them are used."""

@@ -22,10 +22,13 @@ def gather(
         batch[n], target[n] = varied(x[chosen[n]], labels[chosen[n]])
 
     x: (M, ...).  labels: (M, ...).  chosen: integers (N,), or a slice.  varied: what is done to the
-    batch, one after the other (`data.augment`), with random numbers of ``rng``.  Returns the batch
-    and its labels; without variations and by a slice they are views of x and labels.
+    batch, one after the other (`data.augment`), with random numbers of ``rng``; one that isn't the
+    same for all M examples has a method ``of``, which gives the one for the chosen.  Returns the
+    batch and its labels; without variations and by a slice they are views of x and labels.
     """
     batch, targets = x[chosen], labels[chosen]
     for vary in varied:
+        if hasattr(vary, "of"):
+            vary = vary.of(chosen)
         batch, targets = vary(batch, targets, rng)
     return batch, targets

@@ -7,6 +7,7 @@ import pytest
 
 from minicnn.backend import to_numpy
 from minicnn.data.augment import (
+    AlternatingFlip,
     BrightnessContrast,
     Cutout,
     MixUp,
@@ -138,6 +139,20 @@ def test_randomflip_mirrors_about_half(xp):
     flipped = (y == x[:, :, ::-1]).all((1, 2, 3))
     assert (flipped ^ (y == x).all((1, 2, 3))).all()
     assert 150 < flipped.sum() < 250
+
+
+def test_alternatingflip_has_to_be_told_the_epoch():
+    with pytest.raises(ValueError, match="give it to fit or to Batches"):
+        AlternatingFlip()(*pictures(np), np.random.default_rng(0))
+
+
+def test_alternatingflip_is_by_chance_at_first_and_then_the_other_way_round(xp):
+    first, second, third = (AlternatingFlip().for_epoch(n, 1000, 7, xp).which for n in range(3))
+    assert 400 < int(first.sum()) < 600
+    np.testing.assert_array_equal(to_numpy(second), ~to_numpy(first))
+    np.testing.assert_array_equal(to_numpy(third), to_numpy(first))
+    other = AlternatingFlip().for_epoch(0, 1000, 8, xp).which
+    assert 400 < int((other != first).sum()) < 600
 
 
 def test_randomcrop_shifts_exactly(xp):

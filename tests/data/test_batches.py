@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicnn.backend import to_numpy
-from minicnn.data.augment import RandomFlip
+from minicnn.data.augment import AlternatingFlip, RandomFlip
 from minicnn.data.batches import Batches, stratified_split
 from minicnn.streams import Stream
 
@@ -104,9 +104,74 @@ def test_batches_repeat_their_augmentation(xp):
     np.testing.assert_array_equal(to_numpy(x), before)
 
 
+def mirrored_in(batches):
+    """Which pictures of an epoch came mirrored, in the order of the data set."""
+    seen = {}
+    for x, y in batches:
+        left, right = to_numpy(x)[:, 0, 0, 0], to_numpy(x)[:, 0, 1, 0]
+        assert (abs(left.astype(int) - right) == 1).all()
+        seen |= dict(zip(to_numpy(y).tolist(), (left > right).tolist(), strict=True))
+    return [seen[label] for label in sorted(seen)]
+
+
+def sided(xp, n=50):
+    """Pictures that are brighter at the right."""
+    x, y = numbered(xp, n)
+    x[:, :, 1] += 1
+    return x, y
+
+
+def test_batches_alternate_flips_over_the_epochs(xp):
+    """The k-th epoch is the other way round than the one before, however it is cut and resumed."""
+
+    def batches(size=8, position=0, **options):
+        streams = Stream(3, "shuffle", position), Stream(3, "augment")
+        return Batches(
+            *sided(xp), size, stream=streams[0], augment=[AlternatingFlip()],
+            augment_stream=streams[1], **options,
+        )  # fmt: skip
+
+    run = batches()
+    first, second, third = mirrored_in(run), mirrored_in(run), mirrored_in(run)
+    assert 12 < sum(first) < 38
+    assert second == [not flip for flip in first] and third == first
+    for k, epoch in enumerate((first, second, third)):
+        assert mirrored_in(batches(size=7 + k, position=k)) == epoch
+        rest = batches(position=k)
+        of_all = [x for x, _ in batches(position=k)]
+        for x, again in zip(of_all[3:], rest.epoch(done=24), strict=True):
+            np.testing.assert_array_equal(to_numpy(x), to_numpy(again[0]))
+    rows = np.array([40, 3, 17, 5])
+    few = batches(indices=rows)
+    assert mirrored_in(few) == [first[n] for n in sorted(rows)]
+
+
+def test_batches_ask_what_depends_on_the_epoch(xp):
+    told = []
+
+    class Ask:
+        def for_epoch(self, epoch, count, seed, library):
+            told.append((epoch, count, seed, library))
+            return lambda x, labels, rng: (x, labels + 100 * epoch)
+
+        def __call__(self, x, labels, rng):
+            raise AssertionError
+
+    run = Batches(
+        *numbered(xp), 25, stream=Stream(1, "s", 4), augment=[Ask()], augment_stream=Stream(2, "a")
+    )
+    assert [int(labels.min()) >= 400 for _, labels in run] == [True, True]
+    assert [int(labels.min()) >= 500 for _, labels in run] == [True, True]
+    assert told == [(4, 50, 2, xp), (5, 50, 2, xp)]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (
+            {"augment": [AlternatingFlip()], "augment_stream": Stream(0, "a")},
+            "has to know the epoch",
+        ),
         ({"y": np.zeros(3, int)}, "50 pictures but 3 labels"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"batch_size": 2.0}, r"batch_size 2\.0"),

@@ -2,8 +2,9 @@
 // handed on as bytes or as normalized numbers, in one pass.
 //
 // What happens to a picture (data/augment.py: RandomFlip, RandomCrop, Cutout, in this order) is a
-// function of (seed, its place in the epoch, step).  All threads of its block draw the same
-// numbers: that is cheaper than to draw once and to wait for each other.
+// function of (seed, its place in the epoch, step); which ones are mirrored may be given instead
+// (AlternatingFlip).  All threads of its block draw the same numbers: that is cheaper than to draw
+// once and to wait for each other.
 
 namespace batches {
 
@@ -11,7 +12,9 @@ namespace batches {
 const uint32 FIRST_DRAW = 0x80000000u;
 
 struct Options {
-    int flip, crop, cutout;  // 0 or 1; pixels of shift either way; side of the square, 0: none
+    int flip;               // 0 or 1: by chance
+    const uint8* mirrored;  // null, or 0 or 1 for each picture of the data set: not by chance
+    int crop, cutout;       // pixels of shift either way; side of the square, 0: none
 };
 
 // What is done to one picture.
@@ -25,13 +28,13 @@ struct Change {
 __device__ __forceinline__ int below(int n, uint32 bits) { return (int)__umulhi(bits, (uint32)n); }
 
 __device__ __forceinline__ Change draw(const Options& options, uint64 seed, int64 step, int64 place,
-                                       int H, int W) {
+                                       int64 from, int H, int W) {
     uint2 key = make_uint2((uint32)seed, (uint32)(seed >> 32));
     uint32 low = (uint32)step, high = (uint32)((uint64)step >> 32);
     uint4 a = philox(make_uint4((uint32)place, FIRST_DRAW, low, high), key);
     uint4 b = philox(make_uint4((uint32)place, FIRST_DRAW + 1, low, high), key);
     Change change;
-    change.flip = options.flip && below(2, a.x);
+    change.flip = options.mirrored ? options.mirrored[from] : options.flip && below(2, a.x);
     change.down = below(2 * options.crop + 1, a.y) - options.crop;
     change.right = below(2 * options.crop + 1, a.z) - options.crop;
     change.top = below(H, b.x) - options.cutout / 2;
@@ -63,7 +66,7 @@ __device__ __forceinline__ void gather(const uint8* pictures, const uint32* labe
         if (labels)
             for (int k = threadIdx.x; k < words; k += blockDim.x)
                 y[(int64)n * words + k] = labels[from * words + k];
-        Change change = draw(options, seed, step, place, H, W);
+        Change change = draw(options, seed, step, place, from, H, W);
         for (int k = threadIdx.x * 4; k < bytes; k += blockDim.x * 4) {
             int channel = k % C, column = k / C % W, row = k / C / W, values[4];
             int count = min(4, bytes - k), first_channel = channel;
@@ -92,10 +95,12 @@ __device__ __forceinline__ void gather(const uint8* pictures, const uint32* labe
 extern "C" __global__ void gather_bytes(const uint8* pictures, const void* labels,
                                         const int64* order, const int64* where, int64 first,
                                         int64 count, uint8* x, void* y, int words, int N, int H,
-                                        int W, int C, int flip, int crop, int cutout, int fill,
-                                        uint64 seed, const int64* clock, int64 step) {
+                                        int W, int C, int flip, const uint8* mirrored, int crop,
+                                        int cutout, int fill, uint64 seed, const int64* clock,
+                                        int64 step) {
     batches::gather(pictures, (const uint32*)labels, order, where, first, count, (uint32*)y, words,
-                    N, H, W, C, batches::Options{flip, crop, cutout}, fill, seed, clock, step,
+                    N, H, W, C, batches::Options{flip, mirrored, crop, cutout}, fill, seed, clock,
+                    step,
                     [=](int64 at, int, const int* values, int many) {
                         if (many == 4 && ((uint64)(x + at) & 3) == 0)
                             store_bytes<4>(x + at, values);
@@ -108,11 +113,13 @@ extern "C" __global__ void gather_bytes(const uint8* pictures, const void* label
 extern "C" __global__ void gather_normalized(const uint8* pictures, const void* labels,
                                              const int64* order, const int64* where, int64 first,
                                              int64 count, real* x, void* y, int words, int N, int H,
-                                             int W, int C, int flip, int crop, int cutout, int fill,
-                                             uint64 seed, const int64* clock, int64 step,
+                                             int W, int C, int flip, const uint8* mirrored, int crop,
+                                             int cutout, int fill, uint64 seed,
+                                             const int64* clock, int64 step,
                                              const acc* mean, const acc* std, acc scale) {
     batches::gather(pictures, (const uint32*)labels, order, where, first, count, (uint32*)y, words,
-                    N, H, W, C, batches::Options{flip, crop, cutout}, fill, seed, clock, step,
+                    N, H, W, C, batches::Options{flip, mirrored, crop, cutout}, fill, seed, clock,
+                    step,
                     [=](int64 at, int c, const int* values, int many) {
                         for (int e = 0; e < many; e++) {
                             acc value = acc(values[e]) * (scale / std[c]) - mean[c] / std[c];

@@ -15,7 +15,8 @@ from .writer import Writer
 class Changes:
     """What is done to each picture, in this order.
 
-    flip: mirror left and right, or not (`RandomFlip`).  crop: shift by up to so many pixels, with
+    flip: mirror left and right, or not (`RandomFlip`); or uint8 (M,), 1 for those pictures of the
+    data set that are to be mirrored (`AlternatingFlip`).  crop: shift by up to so many pixels, with
     the mirror image beyond the border (`RandomCrop`).  cutout: cover a square of so many pixels
     with the grey level ``fill`` (`Cutout`); 0 covers nothing.
 
@@ -23,7 +24,7 @@ class Changes:
     by counting (`philox` in real.cuh), from the seed, the step and the picture's place.
     """
 
-    flip: bool = False
+    flip: bool | Array = False
     crop: int = 0
     cutout: int = 0
     fill: int = 128
@@ -65,13 +66,16 @@ def gather(
     """
     N, H, W, C = x.shape
     check(pictures, labels, x, y, changes)
+    flip, mirrored = (
+        (changes.flip, None) if isinstance(changes.flip, bool) else (False, changes.flip)
+    )
     words = 0 if y is None else y.itemsize // 4 * (y.size // N if N else 0)
     where, begin = (None, first) if is_number(first) else (first, 0)
     clock, number = (None, step) if is_number(step) else (step, 0)
     common = (
         pictures, labels, order, where, begin,
         len(pictures) if order is None else len(order), x, y,
-        words, N, H, W, C, int(changes.flip), changes.crop, changes.cutout, changes.fill, seed,
+        words, N, H, W, C, int(flip), mirrored, changes.crop, changes.cutout, changes.fill, seed,
         clock, number,
     )  # fmt: skip
     if normalized is None:
@@ -92,6 +96,8 @@ def check(pictures: Array, labels: Array | None, x: Array, y: Array | None, how:
         raise ValueError(f"pictures are {pictures.dtype} {pictures.shape}, the batch is {x.shape}")
     if not 0 <= how.crop < min(x.shape[1:3]):
         raise ValueError(f"crop {how.crop}: pictures are {x.shape[1]} x {x.shape[2]}")
+    if not isinstance(how.flip, bool) and how.flip.shape != pictures.shape[:1]:
+        raise ValueError(f"flip is {how.flip.shape}, expected True, False, or ({len(pictures)},)")
     if how.cutout < 0 or not 0 <= how.fill <= 255:
         raise ValueError(f"cutout {how.cutout}, fill {how.fill}: expected >= 0, and 0 to 255")
     if (labels is None) != (y is None):

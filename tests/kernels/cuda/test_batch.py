@@ -123,6 +123,18 @@ def test_batch_draws_by_seed_step_and_place(floor32, rng):
 
 
 @each_shape
+def test_batch_mirrors_the_pictures_that_are_named(floor32, rng, shape):
+    pictures = rng.integers(0, 256, (20, *shape), dtype="uint8")
+    order, which = rng.permutation(20), rng.integers(0, 2, 20).astype("uint8")
+    wanted = np.where(which[:, None, None, None], pictures[:, :, ::-1], pictures)
+    how = Changes(flip=floor32.cupy.asarray(which))
+    x, _ = gathered(floor32, pictures, 9, how, order=order, first=8)
+    np.testing.assert_array_equal(x, wanted[order[8:17]])
+    x, _ = gathered(floor32, pictures, 9, how, first=3)
+    np.testing.assert_array_equal(x, wanted[3:12])
+
+
+@each_shape
 @pytest.mark.parametrize("dtype", ["int64", "float32", "float64"])
 def test_batch_in_an_order(floor32, rng, shape, dtype):
     pictures = rng.integers(0, 256, (20, *shape), dtype="uint8")
@@ -173,6 +185,11 @@ def test_batch_normalized(floor, rng, shape):
         (Changes(crop=-1), None, "crop -1"),
         (Changes(cutout=-1), None, "cutout -1"),
         (Changes(fill=256), None, "fill 256"),
+        (
+            Changes(flip=np.zeros(2, "uint8")),
+            None,
+            r"flip is \(2,\), expected True, False, or \(3,",
+        ),
         (Changes(), np.zeros(2, "int64"), "labels are int64"),
         (Changes(), np.zeros(3, "int16"), "labels are int16"),
     ],

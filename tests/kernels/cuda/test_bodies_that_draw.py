@@ -11,6 +11,7 @@ from philox import Numbers
 import minicnn as mc
 from minicnn.functional.dropout import dropout_backward, dropout_forward
 from minicnn.functional.gather import gather
+from minicnn.kernels.cuda import batch
 from minicnn.streams import Stream
 
 M, H, W, C = 11, 6, 5, 3
@@ -105,6 +106,33 @@ def test_variations_are_those_of_the_cpu(cupy, data, name):
     for n, found in seen.items():
         assert found <= possible[n]
         assert len(found) >= 0.6 * min(12, len(possible[n]))
+
+
+@pytest.mark.parametrize("size", [4, M])
+@pytest.mark.parametrize("order", [Stream(2, "s"), Stream(2, "s", 5)], ids=["even", "odd"])
+@pytest.mark.parametrize("more", [[], [mc.augment.RandomCrop(1)], [lambda x, y, rng: (x, y)]])
+def test_alternating_flips_are_the_cpus(cupy, data, size, order, more, monkeypatch):
+    """The same pictures are mirrored, with the kernel and without; and a crop comes after that."""
+    launched = []
+    write = batch.gather
+    monkeypatch.setattr(batch, "gather", lambda *a, **k: (launched.append(a[7]), write(*a, **k)))
+
+    def epoch(to, extra):
+        batches = mc.Batches(
+            *map(to, data), size, stream=copy.copy(order),
+            augment=[mc.augment.AlternatingFlip(), *extra], augment_stream=Stream(5, "a"),
+        )  # fmt: skip
+        return list(batches)
+
+    for (x, y), (on_gpu, ids) in zip(epoch(np.asarray, []), epoch(cupy.asarray, more), strict=True):
+        np.testing.assert_array_equal(ids.get(), y)
+        if more and isinstance(more[0], mc.augment.RandomCrop):
+            for picture, cropped in zip(x, on_gpu.get(), strict=True):
+                assert cropped.tobytes() in outcomes(picture, more)
+        else:
+            np.testing.assert_array_equal(on_gpu.get(), x)
+    known = not more or isinstance(more[0], mc.augment.RandomCrop)
+    assert len(launched) == known * -(-M // size)
 
 
 def test_variations_are_drawn_anew_and_repeatably(cupy, data):
