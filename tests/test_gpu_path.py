@@ -384,17 +384,18 @@ def test_fit_with_augmentation_runs_on_the_gpu(cupy, vary):
     assert np.isfinite([epoch.val_loss for epoch in fitted]).all()
 
 
-def test_predict_and_evaluate_are_the_same_on_the_gpu(cupy):
+@pytest.mark.parametrize("tta", [None, "flip", "flip+shift"])
+def test_predict_and_evaluate_are_the_same_on_the_gpu(cupy, tta):
     cpu, gpu = both(mixed_net, (8, 8, 3), dtype="float64")
     x, y = pictures(30)
-    scores, scores_gpu = mc.evaluate(cpu, x, y, 7), mc.evaluate(gpu, x, y, 7)
+    scores, scores_gpu = (mc.evaluate(model, x, y, 7, tta=tta) for model in (cpu, gpu))
     assert scores_gpu == pytest.approx(scores, rel=1e-6)
-    on_device = mc.evaluate(gpu, cupy.asarray(x), cupy.asarray(y), 7)
+    on_device = mc.evaluate(gpu, cupy.asarray(x), cupy.asarray(y), 7, tta=tta)
     assert on_device == pytest.approx(scores, rel=1e-6)
-    probabilities = mc.predict(gpu, x, batch_size=7)
+    probabilities = mc.predict(gpu, x, 7, tta)
     assert type(probabilities) is np.ndarray
-    np.testing.assert_allclose(probabilities, mc.predict(cpu, x), rtol=1e-6)
-    np.testing.assert_array_equal(mc.predict(gpu, cupy.asarray(x), batch_size=7), probabilities)
+    np.testing.assert_allclose(probabilities, mc.predict(cpu, x, tta=tta), rtol=1e-6)
+    np.testing.assert_array_equal(mc.predict(gpu, cupy.asarray(x), 7, tta), probabilities)
 
 
 @pytest.mark.parametrize(("there", "back"), [("gpu", "gpu"), ("gpu", "cpu"), ("cpu", "gpu")])

@@ -22,7 +22,7 @@ FLOORS = [
     {"params"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},
     {"models", "gradcheck", "plan", "progress"},
-    {"diagnosis", "doctor"},
+    {"diagnosis", "doctor", "views"},
     {"train", "checkpoint"},
     {"run"},
     {"fitting"},
