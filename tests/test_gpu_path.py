@@ -327,6 +327,7 @@ AUGMENTATIONS = [
     mc.augment.Cutout(3),
     mc.augment.BrightnessContrast(),
     mc.augment.MixUp(0.4, classes=5),
+    mc.augment.CutMix(1.0, classes=5),
 ]
 
 

@@ -24,7 +24,12 @@ from standin import installed
 import minicnn as mc
 
 VARIED = (mc.augment.RandomFlip(), mc.augment.RandomCrop(1), mc.augment.RandomRotation())
-MIXED = (mc.augment.AlternatingFlip(), *VARIED[1:], mc.augment.MixUp(classes=4))
+MIXED = (
+    mc.augment.AlternatingFlip(),
+    *VARIED[1:],
+    mc.augment.CutMix(classes=4),
+    mc.augment.MixUp(classes=4),
+)
 
 OPTIMIZERS = {
     "sgd": partial(mc.SGD, 0.02),

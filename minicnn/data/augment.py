@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Array, array_module
-from .mixing import MixUp
+from .mixing import CutMix, MixUp
 from .moving import AlternatingFlip, RandomCrop, RandomFlip, RandomRotation, RandomZoom
 from .sampling import to_uint8
 from .variation import between, check_integer, check_pictures, check_range, per_picture
@@ -28,6 +28,7 @@ from .variation import between, check_integer, check_pictures, check_range, per_
 __all__ = [
     "AlternatingFlip",
     "BrightnessContrast",
+    "CutMix",
     "Cutout",
     "MixUp",
     "RandomCrop",

@@ -9,6 +9,7 @@ from minicnn.backend import to_numpy
 from minicnn.data.augment import (
     AlternatingFlip,
     BrightnessContrast,
+    CutMix,
     Cutout,
     MixUp,
     RandomCrop,
@@ -27,6 +28,7 @@ EVERY = [
     Cutout(4),
     BrightnessContrast(0.3, 0.3),
     MixUp(0.4, classes=10),
+    CutMix(1.0, classes=10),
 ]
 every = pytest.mark.parametrize("vary", EVERY, ids=lambda vary: type(vary).__name__)
 
@@ -65,7 +67,7 @@ def test_augment_repeats_with_the_generator(xp, vary):
 def test_augment_varies_each_picture_by_itself(xp, vary):
     x, labels = pictures(xp)
     x = xp.repeat(x[:1], 32, axis=0)
-    if isinstance(vary, MixUp):
+    if isinstance(vary, MixUp | CutMix):
         x = (x // 32 * xp.arange(1, 9, dtype="uint8").repeat(4)[:, None, None, None]).astype("u1")
     y, _ = run(vary, x, labels, xp)
     assert len(np.unique(y.reshape(32, -1), axis=0)) >= (2 if isinstance(vary, RandomFlip) else 8)
@@ -88,8 +90,8 @@ def test_augment_takes_views(xp, vary):
 
 @every
 def test_augment_keeps_labels(xp, vary):
-    if isinstance(vary, MixUp):
-        pytest.skip("MixUp mixes them")
+    if isinstance(vary, MixUp | CutMix):
+        pytest.skip("it mixes them")
     x, labels = pictures(xp)
     assert vary(x, labels, Stream(0, "augment").next(xp))[1] is labels
 
@@ -125,6 +127,10 @@ def test_augment_by_nothing_is_identity(xp, vary):
         lambda: BrightnessContrast(0, -1),
         lambda: MixUp(0),
         lambda: MixUp(0.2, classes=1),
+        lambda: CutMix(-1),
+        lambda: CutMix(math.nan),
+        lambda: CutMix(classes=2.5),
+        lambda: CutMix(probability=1.5),
     ],
 )
 def test_augment_refuses_wrong_parameters(make):
@@ -292,7 +298,78 @@ def test_mixup_mixes_pictures_and_labels_alike(xp, given):
     assert len(np.unique(targets.max(1))) > n // 2  # each pair has a share of its own
 
 
-def test_mixup_refuses_other_labels():
+@pytest.mark.parametrize("vary", [MixUp(), CutMix()])
+def test_mixing_refuses_other_labels(vary):
     x, _ = pictures(np)
     with pytest.raises(ValueError, match=r"labels are \(32, 3\), expected \(32,\) or \(32, 10\)"):
-        MixUp()(x, np.zeros((32, 3)), np.random.default_rng(0))
+        vary(x, np.zeros((32, 3)), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("given", ["labels", "targets"])
+@pytest.mark.parametrize("shape", [(9, 12, 3), (5, 4, 1), (1, 6, 1)])
+def test_cutmix_shares_labels_by_the_pixels(xp, given, shape):
+    """Each picture has one number only: so its pixels say whose they are."""
+    n, (H, W, _) = 8, shape
+    x = xp.zeros((n, *shape), dtype="uint8") + xp.arange(n, dtype="uint8")[:, None, None, None]
+    labels = xp.arange(n) if given == "labels" else xp.eye(n, dtype="float32")
+    areas = set()
+    for seed in range(60):
+        y, targets = run(CutMix(1.0, classes=n), x, labels, xp, seed)
+        assert targets.shape == (n, n) and targets.dtype == np.float32
+        boxes = []
+        for own, (picture, target) in enumerate(zip(y, targets, strict=True)):
+            counts = np.bincount(picture[..., 0].ravel(), minlength=n)
+            np.testing.assert_allclose(target, counts / (H * W), atol=1e-6)
+            foreign = (picture != own).any(axis=2)
+            if foreign.any():  # its partner may be itself
+                rows, columns = np.nonzero(foreign)
+                box = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
+                assert foreign[box[0] : box[1], box[2] : box[3]].all()
+                boxes.append(box)
+        assert len(set(boxes)) <= 1
+        areas |= {(b - a) * (d - c) / (H * W) for a, b, c, d in boxes}
+    assert min(areas) < 0.35 and max(areas) > 0.65
+
+
+def test_cutmix_cuts_boxes_of_the_pictures_shape_anywhere():
+    """Sides are sqrt(u) of the picture's, u uniform; about any pixel, cut off at the border.
+
+    Of a side s, s - s^2 / 4 are inside on average: so the mean area is 1/2 - 1/5 + 1/48.
+    """
+    x = np.zeros((2, 40, 80, 1), "uint8")
+    x[1] = 1
+    areas, inside = [], []
+    for seed in range(800):
+        y, _ = run(CutMix(1.0, classes=2), x, np.arange(2), np, seed)
+        rows, columns = np.nonzero(y[0, :, :, 0])
+        if len(rows):  # or its partner is itself
+            areas.append(len(rows) / 3200)
+            ends = rows.min(), rows.max(), columns.min(), columns.max()
+            if ends[0] > 0 and ends[1] < 39 and ends[2] > 0 and ends[3] < 79:
+                assert abs(np.ptp(columns) - 2 * np.ptp(rows)) <= 3
+                inside.append((rows.mean() / 39, columns.mean() / 79))
+    assert abs(np.mean(areas) - (1 / 2 - 1 / 5 + 1 / 48)) < 0.04
+    assert len(inside) > 40 and (np.ptp(inside, axis=0) > 0.6).all()
+
+
+def test_cutmix_leaves_batches_alone_by_chance(xp):
+    x, labels = pictures(xp)
+    changed = 0
+    for seed in range(60):
+        y, targets = run(CutMix(1.0, probability=0.5), x, labels, xp, seed)
+        if (y == to_numpy(x)).all():
+            np.testing.assert_array_equal(targets, np.eye(10)[to_numpy(labels)])
+        else:
+            changed += 1
+    assert 15 < changed < 45
+    y, _ = run(CutMix(1.0, probability=0), x, labels, xp)
+    np.testing.assert_array_equal(y, to_numpy(x))
+
+
+def test_mixing_twice_keeps_distributions(xp):
+    x, labels = pictures(xp)
+    y, targets = CutMix()(x, labels, Stream(0, "a").next(xp))
+    y, targets = run(MixUp(1.0), y, targets, xp)
+    assert y.dtype == np.uint8 and targets.dtype == np.float32
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+    assert ((targets > 0).sum(1) > 2).any()
