@@ -7,13 +7,14 @@ rate of the step, clipping, weight decay, the rule's memory, and an average of t
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .backend import Array, array_module, beside
 from .functional import update
+from .groups import Group, Part, check_factors, make_groups
 from .options import number
 from .params import Parameters
 from .schedule import Schedule
@@ -28,9 +29,13 @@ def flat_arrays(params: Parameters) -> list[Array]:
 
 
 class Owned:
-    """What belongs to somebody: ``owner`` are the parameters that a memory is of."""
+    """What belongs to somebody: ``owner`` are the parameters that a memory is of.
+
+    grouped: the groups of those parameters, after what they were made from.
+    """
 
     owner: weakref.ref[Parameters] | None = None
+    grouped: tuple[Any, tuple[Group, ...]] = None, ()
 
 
 @dataclass(eq=False)
@@ -43,6 +48,11 @@ class Optimizer(Owned):
     algorithm 1).  ema_decay: also keep an exponential average of the weights, for
     `averaged_weights` (BatchNorm's running statistics are the same with both).
 
+    lr_scale: factors of the learning rate, by pattern (``fnmatch``) on the names of parameters:
+    {"dense_2/*": 10, "*/beta": 64}; the first pattern that fits holds, and others' factor is 1.
+    Parameters that are frozen (`Layer.trainable`) stay as they are, and their part of the memory:
+    they don't decay, and don't count in the length of the gradient.
+
     One optimizer goes with one model: its memory has the shape of that model's buffers.
     """
 
@@ -51,6 +61,7 @@ class Optimizer(Owned):
     decay_all: bool = field(default=False, kw_only=True)
     global_clipnorm: float | None = field(default=None, kw_only=True)
     ema_decay: float | None = field(default=None, kw_only=True)
+    lr_scale: Mapping[str, float] | None = field(default=None, kw_only=True)
 
     steps: int = field(default=0, init=False)
     """Steps taken so far."""
@@ -68,10 +79,13 @@ class Optimizer(Owned):
             number(self.global_clipnorm, "global_clipnorm", above=0)
         if self.ema_decay is not None:
             number(self.ema_decay, "ema_decay", least=0, below=1)
+        if self.lr_scale is not None:
+            check_factors(self.lr_scale)
+            self.lr_scale = {pattern: float(f) for pattern, f in self.lr_scale.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out of copies and pickles whose memory it is: a copy is for a copy of the model."""
-        return self.__dict__ | {"owner": None}
+        return self.__dict__ | {"owner": None, "grouped": (None, ())}
 
     @property
     def current_lr(self) -> float:
@@ -81,15 +95,33 @@ class Optimizer(Owned):
     def step(self, params: Parameters) -> None:
         """Change the parameters by their gradients."""
         self.prepare(params)
-        lr = self.current_lr
+        lr, groups = self.current_lr, self.groups(params)
         self.steps += 1
-        self.update(params, self.gradient(params), lr)
+        dw = self.gradient(params)
+        for group in groups:
+            part = Part.of(group, params.data, self.memory)
+            self.update(part, dw[group.where], lr * group.factor)
         if self.ema_decay is not None:
             update.average_update(self.memory["average"], params.data, self.ema_decay)
 
-    def update(self, params: Parameters, dw: Array, lr: float) -> None:
-        """Apply the rule to the flat buffers."""
+    def update(self, part: Part, dw: Array, lr: float) -> None:
+        """Apply the rule to a part of the flat buffers, ``part.data`` and ``part.memory``."""
         raise NotImplementedError
+
+    def groups(self, params: Parameters) -> tuple[Group, ...]:
+        """Return the parts of the buffers that are changed, each with its learning rate's factor.
+
+        Raises ValueError for a pattern of ``lr_scale`` that fits no parameter, and for a factor
+        that is no number >= 0.
+        """
+        factors = {} if self.lr_scale is None else self.lr_scale
+        check_factors(factors)
+        asked = params.slots, params.frozen, self.decayed(params), tuple(factors.items())
+        if self.grouped[0] != asked:
+            size = params.data.size
+            decayed = len(range(*self.decayed(params).indices(size)))
+            self.grouped = asked, make_groups(params.slots, size, decayed, params.frozen, factors)
+        return self.grouped[1]
 
     def prepare(self, params: Parameters) -> None:
         """Make the rule's memory at the first step; later, check that it is of these parameters."""
@@ -116,9 +148,11 @@ class Optimizer(Owned):
     def gradient(self, params: Parameters) -> Array:
         """Return the gradient to use, clipped and with weight decay; ``params.grad`` stays."""
         dw = params.grad
-        if self.global_clipnorm is not None:
+        parts = [dw[group.where] for group in self.groups(params)]
+        if self.global_clipnorm is not None and parts:
             xp = array_module(dw)
-            norm = xp.sqrt((dw * dw).sum())
+            first, *others = ((part * part).sum() for part in parts)
+            norm = xp.sqrt(sum(others, first))
             dw = dw * (self.global_clipnorm / xp.maximum(norm, self.global_clipnorm))
         if self.weight_decay and not self.decoupled:
             where = self.decayed(params)
@@ -162,12 +196,12 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov looks ahead along the momentum, which is 0")
 
-    def update(self, params: Parameters, dw: Array, lr: float) -> None:
+    def update(self, part: Part, dw: Array, lr: float) -> None:
         if self.momentum:
-            v = self.memory["v"]
-            update.momentum_update(params.data, dw, v, lr, self.momentum, self.nesterov)
+            v = part.memory["v"]
+            update.momentum_update(part.data, dw, v, lr, self.momentum, self.nesterov)
         else:
-            update.sgd_update(params.data, dw, lr)
+            update.sgd_update(part.data, dw, lr)
 
 
 @dataclass(eq=False)
@@ -184,8 +218,8 @@ class RMSprop(Optimizer):
         number(self.rho, "rho", least=0, below=1)
         number(self.eps, "eps", above=0)
 
-    def update(self, params: Parameters, dw: Array, lr: float) -> None:
-        update.rmsprop_update(params.data, dw, self.memory["v"], lr, self.rho, self.eps)
+    def update(self, part: Part, dw: Array, lr: float) -> None:
+        update.rmsprop_update(part.data, dw, part.memory["v"], lr, self.rho, self.eps)
 
 
 @dataclass(eq=False)
@@ -207,10 +241,10 @@ class Adam(Optimizer):
         number(self.beta2, "beta2", least=0, below=1)
         number(self.eps, "eps", above=0)
 
-    def update(self, params: Parameters, dw: Array, lr: float) -> None:
-        m, v = self.memory["m"], self.memory["v"]
+    def update(self, part: Part, dw: Array, lr: float) -> None:
+        m, v = part.memory["m"], part.memory["v"]
         betas = self.beta1, self.beta2
-        update.adam_update(params.data, dw, m, v, self.steps, lr, *betas, self.eps)
+        update.adam_update(part.data, dw, m, v, self.steps, lr, *betas, self.eps)
 
 
 @dataclass(eq=False)
@@ -221,6 +255,6 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def update(self, params: Parameters, dw: Array, lr: float) -> None:
-        update.decay_update(params.data[self.decayed(params)], lr * self.weight_decay)
-        super().update(params, dw, lr)
+    def update(self, part: Part, dw: Array, lr: float) -> None:
+        update.decay_update(part.data[part.decayed], lr * self.weight_decay)
+        super().update(part, dw, lr)

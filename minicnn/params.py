@@ -84,10 +84,13 @@ class Parameters(Views):
 
     data, grad: (P,), one dtype, on one device.  ``grads`` maps the same names to gradients.
     ``decayed`` is the slice of the buffers that weight decay applies to; such parameters lie
-    first in memory.  Without ``rng`` all start at zero.  Between the views are up to 128 bytes of
-    zeros, which every update rule leaves zero.  Write with ``params[name][...] = value``: the views
-    are the parameters.
+    first in memory.  ``frozen`` are the names of those that no optimizer changes; a model keeps it
+    right (`Layer.trainable`).  Without ``rng`` all start at zero.  Between the views are up to 128
+    bytes of zeros, which every update rule leaves zero.  Write with ``params[name][...] = value``:
+    the views are the parameters.
     """
+
+    frozen: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -123,7 +126,7 @@ class Parameters(Views):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the views out of copies and pickles: they would be arrays of their own there."""
-        kept = ("declarations", "decayed", "slots", "data", "grad")
+        kept = ("declarations", "decayed", "slots", "frozen", "data", "grad")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

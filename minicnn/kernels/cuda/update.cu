@@ -5,6 +5,8 @@
 // what the gradient is to be multiplied by; `skip`, not zero if this step is to be left out.  The
 // last two may be null.
 //
+// `factor` is what the learning rate is multiplied by for these parameters.
+//
 // Where `copy` isn't null it gets the new weights in the storage type: what products read.
 
 namespace update {
@@ -38,9 +40,9 @@ __device__ __forceinline__ bool skipped(const int* skip) { return skip && *skip;
 // w <- w - rate dw
 extern "C" __global__ void sgd_step(
     acc* w, const acc* dw, real* copy, const acc* rate, const acc* scale, const int* skip,
-    acc decay, int64 decayed, int64 n) {
+    double factor, acc decay, int64 decayed, int64 n) {
     if (update::skipped(skip)) return;
-    acc lr = *rate;
+    acc lr = (acc)(*rate * factor);
     for (int64 i = first_index(); i < n; i += index_step()) {
         acc g = update::gradient(w, dw, i, scale, decay, decayed);
         update::keep(w, copy, i, w[i] - g * lr);
@@ -50,9 +52,9 @@ extern "C" __global__ void sgd_step(
 // v <- momentum v + dw;  w <- w - rate v, or with Nesterov's look ahead w - rate (dw + momentum v)
 extern "C" __global__ void momentum_step(
     acc* w, const acc* dw, acc* v, real* copy, const acc* rate, const acc* scale, const int* skip,
-    acc decay, int64 decayed, acc momentum, int nesterov, int64 n) {
+    double factor, acc decay, int64 decayed, acc momentum, int nesterov, int64 n) {
     if (update::skipped(skip)) return;
-    acc lr = *rate;
+    acc lr = (acc)(*rate * factor);
     for (int64 i = first_index(); i < n; i += index_step()) {
         acc g = update::gradient(w, dw, i, scale, decay, decayed);
         acc speed = v[i] * momentum + g;
@@ -64,9 +66,9 @@ extern "C" __global__ void momentum_step(
 // v <- rho v + (1 - rho) dw^2;  w <- w - rate dw / (sqrt(v) + eps)
 extern "C" __global__ void rmsprop_step(
     acc* w, const acc* dw, acc* v, real* copy, const acc* rate, const acc* scale, const int* skip,
-    acc decay, int64 decayed, acc rho, acc rest, acc eps, int64 n) {
+    double factor, acc decay, int64 decayed, acc rho, acc rest, acc eps, int64 n) {
     if (update::skipped(skip)) return;
-    acc lr = *rate;
+    acc lr = (acc)(*rate * factor);
     for (int64 i = first_index(); i < n; i += index_step()) {
         acc g = update::gradient(w, dw, i, scale, decay, decayed);
         acc size = v[i] * rho + g * g * rest;
@@ -83,10 +85,10 @@ extern "C" __global__ void rmsprop_step(
 // thread makes it once.
 extern "C" __global__ void adam_step(
     acc* w, const acc* dw, acc* m, acc* v, real* copy, const acc* rate, const int64* clock,
-    const acc* scale, const int* skip, acc decay, int64 decayed, double shrink, int64 shrunk,
-    double beta1, double beta2, acc eps, int64 n) {
+    const acc* scale, const int* skip, double factor, acc decay, int64 decayed, double shrink,
+    int64 shrunk, double beta1, double beta2, acc eps, int64 n) {
     if (update::skipped(skip)) return;
-    double lr = *rate;
+    double lr = *rate * factor;
     acc step = (acc)(lr / (1 - update::power(beta1, *clock)));
     acc correct = (acc)(1 / (1 - update::power(beta2, *clock)));
     acc keep1 = (acc)beta1, rest1 = (acc)(1 - beta1), keep2 = (acc)beta2, rest2 = (acc)(1 - beta2);

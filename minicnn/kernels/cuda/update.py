@@ -10,12 +10,13 @@ Arrays here, all (P,) where nothing else is said, in the dtype of sums (``s.acc_
     skip       (1,) int32, not zero if the step is to be left out
 
 copy, scale and skip may be None.  They and the rate are read when the kernel runs, so a captured
-graph goes on with others.  decay: weight decay that enters the gradient, of the first ``decayed``
-elements.
+graph goes on with others.  factor: what the rate is multiplied by, for a group of parameters.
+decay: weight decay that enters the gradient, of the first ``decayed`` elements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -35,21 +36,23 @@ class Options(TypedDict, total=False):
     copy: Array | None
     scale: Array | None
     skip: Array | None
+    factor: float
     decay: float
     decayed: int
 
 
-def unpacked(options: Options) -> tuple[Any, Any, Any, float, int]:
-    """Return copy, scale, skip, decay and decayed."""
+def unpacked(options: Options) -> tuple[Any, Any, Any, float, float, int]:
+    """Return copy, scale, skip, factor, decay and decayed."""
     get: Any = options.get
     decayed = get("decayed", 0) if get("decay") else 0
-    return get("copy"), get("scale"), get("skip"), get("decay") or 0.0, decayed
+    factor, decay = get("factor", 1.0), get("decay") or 0.0
+    return get("copy"), get("scale"), get("skip"), factor, decay, decayed
 
 
 def sgd(s: Writer, w: Array, dw: Array, rate: Array, **options: Unpack[Options]) -> None:
     """Write w <- w - rate dw."""
-    copy, scale, skip, *decay = unpacked(options)
-    s.launch("sgd_step", w.size, w, dw, copy, rate, scale, skip, *decay, w.size)
+    copy, scale, skip, *how = unpacked(options)
+    s.launch("sgd_step", w.size, w, dw, copy, rate, scale, skip, *how, w.size)
 
 
 def momentum(
@@ -63,9 +66,9 @@ def momentum(
     **options: Unpack[Options],
 ) -> None:
     """Write v <- momentum v + dw; w <- w - rate v, or with Nesterov's look ahead."""
-    copy, scale, skip, *decay = unpacked(options)
+    copy, scale, skip, *how = unpacked(options)
     arrays = w, dw, v, copy, rate, scale, skip
-    s.launch("momentum_step", w.size, *arrays, *decay, momentum, int(nesterov), w.size)
+    s.launch("momentum_step", w.size, *arrays, *how, momentum, int(nesterov), w.size)
 
 
 def rmsprop(
@@ -79,9 +82,9 @@ def rmsprop(
     **options: Unpack[Options],
 ) -> None:
     """Write v <- rho v + (1 - rho) dw^2; w <- w - rate dw / (sqrt(v) + eps)."""
-    copy, scale, skip, *decay = unpacked(options)
+    copy, scale, skip, *how = unpacked(options)
     arrays = w, dw, v, copy, rate, scale, skip
-    s.launch("rmsprop_step", w.size, *arrays, *decay, rho, 1 - rho, eps, w.size)
+    s.launch("rmsprop_step", w.size, *arrays, *how, rho, 1 - rho, eps, w.size)
 
 
 def adam(
@@ -103,10 +106,10 @@ def adam(
 
     shrink: AdamW's decay, w <- (1 - rate shrink) w before, for the first ``shrunk`` elements.
     """
-    copy, scale, skip, *decay = unpacked(options)
+    copy, scale, skip, *how = unpacked(options)
     arrays = w, dw, m, v, copy, rate, clock, scale, skip
     numbers = shrink, shrunk if shrink else 0, beta1, beta2, eps
-    s.launch("adam_step", w.size, *arrays, *decay, *numbers, w.size)
+    s.launch("adam_step", w.size, *arrays, *how, *numbers, w.size)
 
 
 def decay(
@@ -128,7 +131,7 @@ def average(s: Writer, average: Array, w: Array, decay: float, skip: Array | Non
 
 def norm(
     s: Writer,
-    x: Array,
+    x: Array | Sequence[Array],
     norm: Array | None = None,
     scale: Array | None = None,
     skip: Array | None = None,
@@ -137,13 +140,17 @@ def norm(
 ) -> None:
     """Write the length of a gradient, and what follows from it; each (1,), and None if not wanted.
 
-    norm: its length, after the loss scale was taken back.  scale: what makes it at most ``limit``
-    long (0: as it is) and takes the loss scale back.  skip: whether it isn't finite.
+    x: the gradient, or parts of it.  norm: its length, after the loss scale was taken back.  scale:
+    what makes it at most ``limit`` long (0: as it is) and takes the loss scale back.  skip: whether
+    it isn't finite.
     """
-    parts = max(1, min(-(-x.size // 1024), MOST_PARTS))
-    partial = s.new((parts,), np.float64)
-    s.launch("squares_of_blocks", x.size, x, partial, x.size, grid=parts)
-    s.launch("finish_norm", 1, partial, parts, loss_scale, limit, norm, scale, skip, grid=1)
+    xs: Sequence[Array] = x if isinstance(x, list | tuple) else [x]
+    counts = [max(1, min(-(-each.size // 1024), MOST_PARTS)) for each in xs]
+    partial, first = s.new((sum(counts),), np.float64), 0
+    for each, parts in zip(xs, counts, strict=True):
+        found, first = partial[first : first + parts], first + parts
+        s.launch("squares_of_blocks", each.size, each, found, each.size, grid=parts)
+    s.launch("finish_norm", 1, partial, first, loss_scale, limit, norm, scale, skip, grid=1)
     s.free(partial)
 
 

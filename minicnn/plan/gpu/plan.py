@@ -122,7 +122,7 @@ class DevicePlan:
             return None
         check_labels(labels, *self.y.shape)
         optimizer.prepare(self.params)
-        if self.last is None or not self.last.fits(optimizer, loss, labels):
+        if self.last is None or not self.last.fits(optimizer, loss, labels, self.params):
             self.last = None  # its memory first
             self.last = Step(self, optimizer, loss, labels)
         return self.last.run(self, optimizer, x, labels, meter)

@@ -10,6 +10,7 @@ from ...kernels.cuda.graph import capture, graphs_allowed
 from ...kernels.script import Call
 from ...metrics import Meter
 from ...optim import Optimizer
+from ...params import Parameters
 from .clocks import Rates
 from .launches import Launches
 from .loss import KNOWN as LOSSES
@@ -33,7 +34,7 @@ class Step:
     """
 
     def __init__(self, plan: DevicePlan, optimizer: Optimizer, loss: Any, labels: Array) -> None:
-        self.settings = settings_of(optimizer, loss, labels)
+        self.settings = settings_of(optimizer, loss, labels, plan.params)
         script = plan.script
         # Memory of its own: the plan's is given out again from call to call.
         s = Launches(plan.N, script.kind, plan.params, training=True, room=script.memory.room)
@@ -54,9 +55,9 @@ class Step:
         self.script, self.times = s, 0
         self.graph: Any = None
 
-    def fits(self, optimizer: Optimizer, loss: Any, labels: Array) -> bool:
+    def fits(self, optimizer: Optimizer, loss: Any, labels: Array, params: Parameters) -> bool:
         """Whether it was written for these."""
-        return self.settings == settings_of(optimizer, loss, labels)
+        return self.settings == settings_of(optimizer, loss, labels, params)
 
     def run(
         self,
@@ -102,12 +103,15 @@ class Step:
             self.meter = weakref.ref(meter)
 
 
-def settings_of(optimizer: Optimizer, loss: Any, labels: Array) -> tuple[Any, ...]:
+def settings_of(
+    optimizer: Optimizer, loss: Any, labels: Array, params: Parameters
+) -> tuple[Any, ...]:
     """Return all that a step was written for, but for what it asks for in each step."""
-    changing = {"lr", "steps", "memory", "owner"}
+    changing = {"lr", "steps", "memory", "owner", "lr_scale", "grouped"}
     options = tuple((k, v) for k, v in vars(optimizer).items() if k not in changing)
     memory = tuple(id(array) for array in optimizer.memory.values())
-    return (type(optimizer), options, memory, loss, labels.shape, labels.dtype.kind)
+    groups = optimizer.groups(params)
+    return (type(optimizer), options, memory, groups, loss, labels.shape, labels.dtype.kind)
 
 
 def may_be_one(optimizer: Optimizer, loss: Any) -> bool:

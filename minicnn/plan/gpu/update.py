@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backend import Array
+from ...groups import Group, Part
 from ...kernels.cuda import update
 from ...optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from ...params import Parameters
@@ -22,23 +22,42 @@ def write_update(
     scaling: if the gradient is a scaled one; it is taken back, and a step whose gradient isn't
     finite is left out.
     """
-    w, dw, memory = params.data, params.grad, optimizer.memory
-    options: dict[str, Any] = {}
-    if optimizer.weight_decay and not optimizer.decoupled:
-        decayed = optimizer.decayed(params)
-        options |= {"decay": optimizer.weight_decay, "decayed": length(decayed, w)}
-    if scaling is not None or optimizer.global_clipnorm is not None:
+    groups, options = optimizer.groups(params), dict[str, Any]()
+    if groups and (scaling is not None or optimizer.global_clipnorm is not None):
         scale, skip = s.lasting((1,), s.acc_dtype), s.lasting((1,), "int32")
         limit = optimizer.global_clipnorm or 0.0
         told = None if scaling is None else scaling.scale
-        update.norm(s, dw, None, scale, skip, limit, told)
+        update.norm(s, [params.grad[g.where] for g in groups], None, scale, skip, limit, told)
         options |= {"scale": scale}
         if scaling is not None:
             options |= {"skip": skip}
+    for group in groups:
+        write_rule(s, optimizer, params, group, rates, options)
+    if optimizer.ema_decay is not None:
+        average = optimizer.memory["average"], params.data
+        update.average(s, *average, optimizer.ema_decay, options.get("skip"))
+    if scaling is not None and groups:
+        update.take_back(s, params.grad, scaling.scale)
+        update.adjust_loss_scale(s, scaling.scale, scaling.good, options["skip"])
+
+
+def write_rule(
+    s: Launches,
+    optimizer: Optimizer,
+    params: Parameters,
+    group: Group,
+    rates: Rates,
+    options: dict[str, Any],
+) -> None:
+    """Write what the rule does with one group of parameters (`Optimizer.update`)."""
+    part, dw = Part.of(group, params.data, optimizer.memory), params.grad[group.where]
+    w, memory = part.data, part.memory
+    options = options | {"factor": group.factor}
+    if optimizer.weight_decay and not optimizer.decoupled:
+        options |= {"decay": optimizer.weight_decay, "decayed": group.decayed}
     if isinstance(optimizer, Adam):
         if isinstance(optimizer, AdamW):
-            options |= {"shrink": optimizer.weight_decay}
-            options |= {"shrunk": length(optimizer.decayed(params), w)}
+            options |= {"shrink": optimizer.weight_decay, "shrunk": group.decayed}
         moments, betas = (memory["m"], memory["v"]), (optimizer.beta1, optimizer.beta2)
         update.adam(s, w, dw, *moments, rates.rate, rates.clock, *betas, optimizer.eps, **options)
     elif isinstance(optimizer, RMSprop):
@@ -49,17 +68,6 @@ def write_update(
         update.momentum(s, w, dw, memory["v"], rates.rate, *how, **options)
     else:
         update.sgd(s, w, dw, rates.rate, **options)
-    if optimizer.ema_decay is not None:
-        skip = options.get("skip")
-        update.average(s, memory["average"], w, optimizer.ema_decay, skip)
-    if scaling is not None:
-        update.take_back(s, dw, scaling.scale)
-        update.adjust_loss_scale(s, scaling.scale, scaling.good, options["skip"])
-
-
-def length(part: slice, w: Array) -> int:
-    """Return how many of the first parameters a slice has."""
-    return len(range(*part.indices(w.size)))
 
 
 class Scaling:

@@ -91,6 +91,24 @@ def test_rule_scales_and_decays_the_gradient(cupy, rng, name):
 
 
 @each_rule
+@each_kind
+def test_rule_multiplies_the_rate_for_a_part_of_the_buffers(cupy, rng, name, kind):
+    setup = Setup(cupy, rng, name, kind)
+    whole, host, part = setup.arrays, setup.host, slice(32, 4001)
+    before = [array.get() for array in whole]
+    setup.arrays, setup.host = ([array[part] for array in every] for every in (whole, host))
+    setup.step(factor=0.25, decay=0.2, decayed=1000)
+    dw = setup.host[1].copy()
+    dw[:1000] += 0.2 * setup.host[0][:1000]
+    setup.lr *= 0.25
+    setup.reference(dw)
+    setup.check()
+    for array, old in zip(whole, before, strict=True):
+        for outside in (slice(0, part.start), slice(part.stop, None)):
+            np.testing.assert_array_equal(array.get()[outside], old[outside])
+
+
+@each_rule
 def test_rule_can_be_skipped_on_the_device(cupy, rng, name):
     setup = Setup(cupy, rng, name, "float32")
     copy = cupy.zeros((SIZE,), dtype="float32")
@@ -172,6 +190,17 @@ def test_norm(cupy, rng, order, kind, size):
     assert skip.get() == 0
     update.norm(s, x, scale=scale, limit=wanted + 1)
     assert scale.get() == 1
+
+
+def test_norm_of_parts(cupy, rng, order):
+    s, host = Now("float64"), rng.standard_normal(9000)
+    x, length, skip = cupy.asarray(host), s.new((1,)), s.new((1,), np.int32)
+    parts = [slice(0, 16), slice(32, 5000), slice(5008, 5009), slice(6000, 9000)]
+    x[20] = np.nan  # in none of them
+    update.norm(s, [x[part] for part in parts], length, skip=skip)
+    wanted = np.linalg.norm(np.concatenate([host[part] for part in parts]))
+    np.testing.assert_allclose(length.get(), wanted, rtol=1e-13)
+    assert skip.get() == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -101,6 +101,12 @@ OPTIMIZERS = {
     "adam, averaged": lambda: mc.Adam(1e-2, ema_decay=0.8, weight_decay=0.1, global_clipnorm=1.0),
     "adamw": lambda: mc.AdamW(1e-2, weight_decay=0.3),
     "adamw of all": lambda: mc.AdamW(1e-2, weight_decay=0.3, decay_all=True),
+    "rates by name": lambda: mc.AdamW(
+        1e-2, weight_decay=0.3, lr_scale={"*/beta": 8, "dense_2/*": 3, "conv2d_1/w": 0.5}
+    ),
+    "sgd with rates by name": lambda: mc.SGD(
+        0.05, momentum=0.9, weight_decay=0.1, global_clipnorm=0.3, lr_scale={"*/b": 4}
+    ),
     "cosine": lambda: mc.AdamW(mc.schedule.cosine(1e-2, steps=9, warmup=3)),
 }
 
@@ -250,6 +256,38 @@ def test_state_that_is_loaded_goes_on(cupy, tmp_path):
         second.step(data[0][part], data[1][part])
     for name, array in straight.numbers.items():
         np.testing.assert_array_equal(array, second.numbers[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["nesterov, clipped", "adam, averaged", "adamw of all"])
+def test_what_is_frozen_between_steps_stays_and_so_do_factors(cupy, name):
+    data, frozen = pictures(), frozenset({"conv2d_1/b", "dense_1/w"})
+    cpu, gpu = (Side(device, OPTIMIZERS[name]) for device in ("cpu", "gpu"))
+    for now, scales in ((frozenset(), None), (frozen, None), (frozen, {"dense_*": 2}), ((), None)):
+        for side in (cpu, gpu):
+            side.model.params.frozen = frozenset(now)
+            side.optimizer.lr_scale = scales
+        before = gpu.numbers
+        for side in (cpu, gpu):
+            side.steps(4, *data)
+        near(gpu, cpu, 1e-9)
+        assert gpu.last.graph is not None
+        for kept in now:
+            np.testing.assert_array_equal(before[kept], gpu.numbers[kept])
+    gpu.optimizer.lr_scale = {"dense_*": 2}
+    gpu.steps(1, *data)
+    one = gpu.last
+    gpu.optimizer.lr_scale["dense_*"] = 3  # the same dictionary
+    gpu.steps(1, *data)
+    assert gpu.last is not one
+
+
+def test_factor_for_nothing_is_refused_before_anything_is_done(cupy):
+    side = Side("gpu", lambda: mc.SGD(0.1, lr_scale={"dense_7/*": 2}))
+    before = side.numbers
+    with pytest.raises(ValueError, match=r"no parameter is called 'dense_7/\*'; there are: conv2d"):
+        side.steps(1, *pictures())
+    for key, array in side.numbers.items():
+        np.testing.assert_array_equal(array, before[key])
 
 
 class Double(mc.Layer):
