@@ -13,7 +13,7 @@ Reading the source: ``functional`` is the book, every operation forward and back
 wires them; ``train`` puts it to work.
 """
 
-from . import functional, gradcheck, metrics, models, schedule
+from . import functional, gradcheck, metrics, models, recipes, schedule
 from .backend import Device, DeviceError, device, to_numpy
 from .checkpoint import CheckpointError, CheckpointWarning, load, save
 from .data import augment, datasets
@@ -54,6 +54,7 @@ from .optim import SGD, Adam, AdamW, RMSprop
 from .parallel import threads
 from .params import L1, L2, Parameters, Penalty
 from .progress import progress_bar
+from .recipes import Recipe, RecipeError
 from .run import Epoch, Run
 from .signals import Interrupted
 from .streams import Stream
@@ -100,6 +101,8 @@ __all__ = [
     "Penalty",
     "RMSprop",
     "ReLU",
+    "Recipe",
+    "RecipeError",
     "Residual",
     "Run",
     "Scale",
@@ -127,6 +130,7 @@ __all__ = [
     "predict",
     "processes",
     "progress_bar",
+    "recipes",
     "save",
     "schedule",
     "stratified_split",

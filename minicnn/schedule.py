@@ -9,8 +9,10 @@ The first step is number 0.  An optimizer takes one in the place of its learning
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import cos, inf, pi
 from typing import TypeAlias
 
@@ -37,6 +39,15 @@ def exponential(lr: float, every: int, factor: float) -> Schedule:
     lr, factor = number(lr, "lr", least=0), number(factor, "factor", above=0)
     every = whole(every, "every")
     return lambda step: lr * factor ** (step / every)
+
+
+def milestones(lr: float, at: Sequence[int], factor: float = 0.1) -> Schedule:
+    """Multiply by ``factor`` at each of the steps ``at``, which rise."""
+    lr, factor = number(lr, "lr", least=0), number(factor, "factor", above=0)
+    places = [whole(step, "at") for step in at]
+    if not places or any(a >= b for a, b in pairwise(places)):
+        raise ValueError(f"at {list(at)!r}: expected rising numbers of steps")
+    return lambda step: lr * factor ** bisect_right(places, step)
 
 
 def cosine(lr: float, steps: int, warmup: int = 0, final: float = 0.0) -> Schedule:
@@ -78,6 +89,33 @@ def one_cycle(
         return descend(peak, peak / start / final, (step - top) / (last - top))
 
     return schedule
+
+
+def triangle(
+    peak: float, steps: int, rise: float = 0.23, start: float = 0.2, final: float = 0.07
+) -> Schedule:
+    """Rise in a line from start * peak to ``peak``, and fall in a line to final * peak.
+
+    The top is at a share ``rise`` of the steps, the end at ``steps``; afterwards it stays there.
+    (The defaults are those of K. Jordan's airbench94, 2024: "94 % on CIFAR-10 in 3.29 seconds".)
+    """
+    steps, peak = whole(steps, "steps"), number(peak, "peak", least=0)
+    start, final = number(start, "start", least=0), number(final, "final", least=0)
+    top = int(number(rise, "rise", above=0, below=1) * steps)
+
+    def schedule(step: int) -> float:
+        if step < top:
+            return peak * (start + (1 - start) * step / top)
+        return peak * (1 + (final - 1) * min((step - top) / (steps - top), 1.0))
+
+    return schedule
+
+
+def ramp(top: float, steps: int, power: float = 1.0) -> Schedule:
+    """Rise from 0 to ``top`` as (step / steps)^power; afterwards it stays there."""
+    steps, top = whole(steps, "steps"), number(top, "top", least=0)
+    power = number(power, "power", above=0)
+    return lambda step: top * min(step / steps, 1.0) ** power
 
 
 def descend(begin: float, end: float, share: float) -> float:

@@ -25,7 +25,7 @@ FLOORS = [
     {"diagnosis", "doctor", "views"},
     {"train", "checkpoint"},
     {"run"},
-    {"fitting"},
+    {"fitting", "recipes"},
     {"plots", "interop", "explain", "distributed", "tune", "web"},  # the extras
     {"cli"},
     {"__main__"},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 import minicnn as mc
@@ -34,6 +35,28 @@ def test_exponential_falls_smoothly():
     lr = schedule.exponential(0.8, every=4, factor=0.25)
     assert [lr(0), lr(2), lr(4), lr(8)] == pytest.approx([0.8, 0.4, 0.2, 0.05])
     assert falling(values(lr, 9))
+
+
+def test_milestones_fall_where_they_are():
+    lr = schedule.milestones(0.1, at=[4, 6])
+    assert values(lr, 8) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+    for at in ([], [6, 4], [4, 4], [0, 3]):
+        with pytest.raises(ValueError, match="at"):
+            schedule.milestones(0.1, at)
+
+
+def test_triangle_is_airbenchs():
+    """As NumPy's interpolation draws it there."""
+    lr = schedule.triangle(1.5, steps=476)
+    points = np.interp(np.arange(477), [0, int(0.23 * 476), 476], [0.2, 1.0, 0.07])
+    np.testing.assert_allclose(values(lr, 477), 1.5 * points, rtol=1e-12)
+    assert lr(500) == pytest.approx(1.5 * 0.07)
+    assert schedule.triangle(1.0, steps=2)(0) == 1.0  # no step before the top
+
+
+def test_ramp_rises_as_a_power():
+    top = schedule.ramp(0.8, steps=10, power=3)
+    assert [top(0), top(5), top(10), top(11)] == pytest.approx([0, 0.1, 0.8, 0.8])
 
 
 def test_cosine_corners():
