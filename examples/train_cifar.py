@@ -3,6 +3,11 @@
     python examples/train_cifar.py --device cpu
     python examples/train_cifar.py --device gpu --epochs 20 --augment
     python examples/train_cifar.py --dataset synthetic --epochs 2
+    python examples/train_cifar.py --recipe resnet20 --epochs 60
+    python examples/train_cifar.py --recipe my.toml
+
+A recipe (minicnn/recipes/) says everything about network and training; --epochs, --batch-size,
+--lr and --dtype change it.  Without one, the flags do.
 
 It ends with the test accuracy, and leaves in --out: the model (model.safetensors), the figures
 (metrics.json), the training curves and a page of test pictures with what the network sees in them.
@@ -33,16 +38,16 @@ def arguments():
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (default auto)")
     parser.add_argument(
         "--dtype",
-        default="float32",
         choices=["float32", "float64", "bfloat16", "float16"],
         help="of products; 16 bits on a GPU only (default float32)",
     )
     parser.add_argument("--dataset", default="auto", choices=["auto", "cifar10", "synthetic"])
     parser.add_argument("--data-dir", help="where CIFAR-10 lies, or is to be put")
-    parser.add_argument("--model", default="tutorial_cnn", choices=sorted(MODELS))
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--optimizer", default="adam", choices=["adam", "sgd"])
+    parser.add_argument("--recipe", help=f"{', '.join(mc.recipes.names())}, or a file's path")
+    parser.add_argument("--model", choices=sorted(MODELS), help="default tutorial_cnn")
+    parser.add_argument("--epochs", type=int, help="default 10")
+    parser.add_argument("--batch-size", type=int, help="default 128")
+    parser.add_argument("--optimizer", choices=["adam", "sgd"], help="default adam")
     parser.add_argument("--lr", type=float, help="default 0.001 for adam, 0.02 for sgd")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--augment", action="store_true", help="random flips and shifts")
@@ -51,13 +56,39 @@ def arguments():
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print the last line only")
     args = parser.parse_args()
-    if args.epochs < 1 or args.batch_size < 1:
+    if any(value is not None and value < 1 for value in (args.epochs, args.batch_size)):
         parser.error("--epochs and --batch-size must be at least 1")
+    if args.recipe and (args.model or args.optimizer or args.augment):
+        parser.error("--model, --optimizer and --augment are the recipe's: write one of your own")
     if args.resume and args.out is None:
         parser.error("--resume goes on with a run in a folder: name it with --out")
     if args.out is None:
         args.out = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     return args
+
+
+def recipe_of(args):
+    """Return the recipe that is named, changed by other flags, or the one that the flags make."""
+    if args.recipe:
+        recipe = mc.recipes.load(args.recipe)
+    else:
+        sgd = args.optimizer == "sgd"
+        adam, momentum = {"name": "Adam"}, {"name": "SGD", "momentum": 0.9, "nesterov": True}
+        crop = {"name": "RandomCrop", "padding": 4}
+        recipe = mc.Recipe(
+            {
+                "about": "the flags of examples/train_cifar.py",
+                "model": {"name": args.model or "tutorial_cnn"},
+                "training": {"epochs": 10, "batch_size": 128},
+                "optimizer": momentum if sgd else adam,
+                "schedule": {"name": "constant", "lr": 2e-2 if sgd else 1e-3},
+                "augment": [{"name": "RandomFlip"}, crop] if args.augment else [],
+            },
+            "flags",
+        )
+    return recipe.changed(
+        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, dtype=args.dtype
+    )
 
 
 def load_data(args):
@@ -104,35 +135,33 @@ def train(args):
     """Train, test, and write the results."""
     say = (lambda *words: None) if args.quiet else print
     started = time.perf_counter()
-    device = mc.device(args.device)
+    recipe, device = recipe_of(args), mc.device(args.device)
     say(f"device: {device.note}")
 
     (x, y), (x_test, y_test), classes, dataset, note = load_data(args)
     say(f"data: {dataset}, {len(x):,} pictures to train with, {len(x_test):,} to test with")
 
-    model = MODELS[args.model](len(classes))
-    model.build(x.shape[1:], seed=args.seed, device=device, dtype=args.dtype)
+    model = recipe.build_model(x.shape[1:], len(classes), seed=args.seed, device=device)
     model.classes = tuple(classes)
     say(model.summary())
-    if args.optimizer == "adam":
-        optimizer = mc.Adam(1e-3 if args.lr is None else args.lr)
-    else:
-        optimizer = mc.SGD(2e-2 if args.lr is None else args.lr, momentum=0.9, nesterov=True)
 
     # Hold out a part of the training pictures; the test set is touched once, at the end.
     rows, held_out = None, None
     if args.validation:
         stream = mc.Stream(args.seed, "validation")
         rows, held_out = mc.stratified_split(y, args.validation, stream)
+    recipe.prepare(model, x if rows is None else x[rows])
     batches = mc.Batches(
         device.asarray(x),
         device.asarray(y),
-        args.batch_size,
+        recipe.batch_size,
         indices=rows,
         stream=mc.Stream(args.seed, "shuffle"),
-        augment=[mc.augment.RandomFlip(), mc.augment.RandomCrop(4)] if args.augment else [],
+        augment=recipe.augment(),
         augment_stream=mc.Stream(args.seed, "augmentation"),
+        drop_last=recipe.drop_last,
     )
+    optimizer, loss = recipe.optimizer(len(batches)), recipe.loss()
 
     # The training loop.  `mc.fit` is these lines as a generator.
     run = mc.Run(
@@ -144,23 +173,32 @@ def train(args):
         progress=not args.quiet and "auto",
     )
     with run:
-        while run.epoch < args.epochs:
+        while run.epoch < recipe.epochs:
+            recipe.freeze(model, run.epoch)  # layers that are trained for some epochs only
             for x_batch, labels in run.rest_of_epoch():
-                mc.train_step(model, optimizer, x_batch, labels, meter=run.meter)
+                mc.train_step(
+                    model,
+                    optimizer,
+                    x_batch,
+                    labels,
+                    loss,
+                    meter=run.meter,
+                    accumulate=recipe.accumulate,
+                )
             validation = None
             if held_out is not None:
                 validation = mc.evaluate(model, x, y, indices=held_out)
             say(run.end_epoch(validation))
     epochs = run.records
 
-    test = mc.evaluate(model, x_test, y_test)
-
-    mc.save(model, args.out / "model.safetensors")
-    draw(args.out, epochs, model, x_test, y_test, say)
+    with recipe.weights_to_test(model, optimizer):  # the averaged ones, where it keeps an average
+        test = mc.evaluate(model, x_test, y_test, tta=recipe.tta)
+        mc.save(model, args.out / "model.safetensors")
+        draw(args.out, epochs, model, x_test, y_test, say)
     metrics = {
         "dataset": dataset,
         "dataset_note": note,
-        "model": args.model,
+        "model": recipe.tables["model"]["name"],
         "device": str(device),
         "seed": args.seed,
         "epochs": [epoch.as_dict() for epoch in epochs],
@@ -175,6 +213,11 @@ def train(args):
         },
         "parameters": model.params.count,
     }
+    if args.recipe:
+        metrics |= {
+            "recipe": {"name": recipe.name, **recipe.tables},
+            "training_seconds": sum(epoch.seconds for epoch in epochs),
+        }
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     print(
         f"test accuracy {test['accuracy']:.4f}  loss {test['loss']:.4f}  "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import is_dataclass
 from fnmatch import fnmatchcase
@@ -134,7 +135,7 @@ class Recipe:
         self.dtype: str = training["dtype"]
         self.accumulate: int = training["accumulate"]
         self.whiten: bool = training["whiten"]
-        self.tta: str = self.tables["test"]["tta"]
+        self.tta: str | None = self.tables["test"]["tta"] or None
         place = Place(self.source)
         attempt(self.network, place / "model")
         attempt(partial(self.optimizer, 100), place / "optimizer")
@@ -255,6 +256,18 @@ class Recipe:
                 for layer in layers_like(model, frozen["layer"]):
                     if layer.trainable is not False:
                         layer.trainable = False
+
+    @contextmanager
+    def weights_to_test(self, model: Sequential, optimizer: Optimizer) -> Iterator[None]:
+        """Put into the model, while the block runs, the weights that are to be tested and kept.
+
+        They are the averaged ones if the recipe has an ``ema_decay``, and the model's own if not.
+        """
+        if self.tables["optimizer"].get("ema_decay") is None:
+            yield
+        else:
+            with optimizer.averaged_weights(model.params):
+                yield
 
 
 def layers_like(model: Sequential, pattern: str) -> Iterator[Layer]:
