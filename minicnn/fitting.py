@@ -37,6 +37,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool | str = "auto",
     check_finite: bool = True,
+    accumulate: int = 1,
 ) -> Iterator[Epoch]:
     """Train, and yield an `Epoch` after each: a generator.
 
@@ -57,6 +58,9 @@ def fit(
     there must be none.  Epochs that were done before aren't yielded again.  check_finite: stop
     with `NotFinite` when the loss isn't a number any more.
 
+    accumulate: compute each batch in so many parts, which takes the memory of one; see
+    `train_step`.
+
     Raises ValueError for labels, shapes and sizes that don't fit, before anything is trained.
     """
     if y is None:
@@ -64,6 +68,7 @@ def fit(
     check_use(model, loss, optimizer if optimizer is not None else "none")
     check_pictures(model, x, y)
     whole(epochs, "epochs")
+    whole(accumulate, "accumulate")
     check_show(progress)
     if not isinstance(augment, tuple | list) or not all(
         callable(vary) and not isinstance(vary, type) for vary in augment
@@ -93,11 +98,7 @@ def fit(
         augment_stream=streams["augmentation"],
         drop_last=drop_last,
     )
-    if 1 in (batch_size, batches.examples % batch_size) and needs_two(model):
-        raise ValueError(
-            f"{batches.examples} pictures in batches of {batch_size} leave a batch of one, whose "
-            "variance BatchNorm can't take: set drop_last=True, or a larger batch_size"
-        )
+    check_sizes(model, batches, accumulate)
 
     run = Run(
         model,
@@ -113,7 +114,9 @@ def fit(
         with run:
             while run.epoch < epochs:
                 for x_batch, labels in run.rest_of_epoch():
-                    train_step(model, optimizer, x_batch, labels, loss, run.meter, check_finite)
+                    train_step(
+                        model, optimizer, x_batch, labels, loss, run.meter, check_finite, accumulate
+                    )
                 if held is None:
                     yield run.end_epoch()
                 else:
@@ -123,6 +126,24 @@ def fit(
                     )
 
     return epochs_of()
+
+
+def check_sizes(model: Sequential, batches: Batches, accumulate: int) -> None:
+    """Raise ValueError if a batch, or a part of one, would be too small."""
+    count, size = batches.examples, batches.batch_size
+    smallest = count % size or size
+    cut = f"{count} pictures in batches of {size} leave"
+    if smallest < accumulate:
+        raise ValueError(
+            f"{cut} a batch of {smallest}, which can't be cut into {accumulate} parts: set "
+            "drop_last=True, or a smaller accumulate"
+        )
+    if smallest // accumulate == 1 and needs_two(model):
+        part = "a batch of one" if accumulate == 1 else f"a part of one ({accumulate} a batch)"
+        raise ValueError(
+            f"{cut} {part}, whose variance BatchNorm can't take: set drop_last=True, or a larger "
+            "batch_size"
+        )
 
 
 def needs_two(model: Sequential) -> bool:

@@ -55,6 +55,36 @@ def backpropagate(
     return value, logits
 
 
+def backpropagate_in_parts(
+    model: Sequential,
+    x: Array,
+    labels: Array,
+    loss: Loss,
+    parts: int,
+    check: Callable[[Array, Array], None] | None = None,
+) -> tuple[Array, Array]:
+    """Do `backpropagate` part by part, with the memory that one part takes.
+
+        loss = sum_p N_p/N loss_p      and its gradient likewise
+
+    which is the loss of the whole batch where that is a mean over the pictures, as minicnn's are.
+    The parts are as equal as can be.  check: called with each part and its loss.
+    """
+    N, grad = len(x), model.params.grad
+    total: Any = 0.0
+    value: Any = 0.0
+    logits = []
+    for k in range(parts):
+        part = slice(N * k // parts, N * (k + 1) // parts)
+        look = None if check is None else partial(check, x[part])
+        mean, y = backpropagate(model, x[part], labels[part], loss, look)
+        total = total + grad * (len(y) / N)
+        value = value + mean * (len(y) / N)
+        logits.append(y)
+    grad[...] = total
+    return value, model.device.xp.concatenate(logits)
+
+
 def train_step(
     model: Sequential,
     optimizer: Optimizer,
@@ -63,6 +93,7 @@ def train_step(
     loss: Loss = CROSS_ENTROPY,
     meter: Meter | None = None,
     check_finite: bool = True,
+    accumulate: int = 1,
 ) -> Array:
     """Learn from one batch; return its loss, an array of shape () on the model's device.
 
@@ -70,8 +101,14 @@ def train_step(
     meter: takes note of loss and accuracy.  check_finite: raise `NotFinite`, and leave the weights
     as they are, when the loss isn't a finite number; on a GPU that is left to `Run`, which asks
     now and then.  Nothing here waits for a GPU: reading the loss does.
+
+    accumulate: compute the batch in so many parts, one after the other, in the memory of one; then
+    the optimizer takes one step by the gradient of the mean loss over all of them.  That is what
+    the whole batch would give, but that BatchNorm takes the statistics of each part, and Dropout
+    draws for each.  On a GPU such a step isn't one graph, and in float16 its loss isn't scaled.
     """
     check_use(model, loss, optimizer if optimizer is not None else "none")
+    whole(accumulate, "accumulate")
     check_prepared(model, x)
     if model.device.kind == "gpu" and isinstance(labels, np.ndarray) and type(loss) in KNOWN:
         check_labels(labels, len(x), model.output_shape[-1])  # later it would take a wait
@@ -79,18 +116,37 @@ def train_step(
         x, labels = model.device.asarray(x), model.device.asarray(labels)
     except (ValueError, TypeError) as error:
         raise type(error)(f"x or labels can't be made an array: {error}") from error
+    if accumulate > 1:
+        check_parts(model, x, labels, accumulate)
     with planned.alone(model):  # another thread's step would change the gradients meanwhile
-        found = planned.whole_step(model, optimizer, x, labels, loss, meter)
-        if found is not None:
-            return found
+        if accumulate == 1:
+            found = planned.whole_step(model, optimizer, x, labels, loss, meter)
+            if found is not None:
+                return found
         lr, steps = optimizer.current_lr, optimizer.steps
-        check = partial(check_loss, model, x, lr=lr, steps=steps) if check_finite else None
+        check = partial(check_loss, model, lr=lr, steps=steps) if check_finite else None
         with whole_or_not_at_all(model):
-            value, logits = backpropagate(model, x, labels, loss, check)
+            if accumulate == 1:
+                look = None if check is None else partial(check, x)
+                value, logits = backpropagate(model, x, labels, loss, look)
+            else:
+                value, logits = backpropagate_in_parts(model, x, labels, loss, accumulate, check)
         optimizer.step(model.params)
     if meter is not None:
         meter.add(value, logits, labels)
     return value
+
+
+def check_parts(model: Sequential, x: Array, labels: Array, parts: int) -> None:
+    """Raise ValueError unless a batch can be cut into so many parts."""
+    model.check_shape(x)
+    if labels.shape[:1] != x.shape[:1]:
+        raise ValueError(f"{len(x)} pictures but labels of shape {labels.shape}")
+    if len(x) < parts:
+        raise ValueError(
+            f"accumulate {parts}: a batch of {len(x)} can't be cut into so many parts; take fewer, "
+            "or leave such a batch out (drop_last=True)"
+        )
 
 
 @contextmanager
