@@ -20,6 +20,7 @@ from .data import augment, datasets
 from .data.batches import Batches, stratified_split
 from .data.errors import DatasetError, DatasetNotFound, DatasetWarning
 from .diagnosis import NotFinite
+from .early_stopping import EarlyStopping
 from .fitting import fit
 from .kernels.cpu import conv_algorithm
 from .kernels.cuda import allow_tf32, graphs
@@ -85,6 +86,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "Dropout",
+    "EarlyStopping",
     "Epoch",
     "Flatten",
     "GlobalAveragePool2D",

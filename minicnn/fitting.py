@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .data.batches import Augment, Batches, stratified_split
+from .early_stopping import EarlyStopping
 from .layers import BatchNorm, Sequential
 from .losses import Loss
 from .optim import Optimizer
@@ -38,6 +39,7 @@ def fit(
     resume: bool | str = "auto",
     check_finite: bool = True,
     accumulate: int = 1,
+    early_stopping: EarlyStopping | None = None,
 ) -> Iterator[Epoch]:
     """Train, and yield an `Epoch` after each: a generator.
 
@@ -60,6 +62,10 @@ def fit(
 
     accumulate: compute each batch in so many parts, which takes the memory of one; see
     `train_step`.
+
+    early_stopping: end when the validation loss, or another figure, hasn't improved for some
+    epochs (the last record says so: ``epoch.stopped``), and give the model its best weights at the
+    end; see `EarlyStopping`.
 
     Raises ValueError for labels, shapes and sizes that don't fit, before anything is trained.
     """
@@ -88,6 +94,7 @@ def fit(
     elif validation is not None and validation != 0:
         rows, held_rows = stratified_split(y, validation, streams["validation"])
         held = (x, y, held_rows)
+    check_early_stopping(early_stopping, held is not None)
     batches = Batches(
         model.device.asarray(x),
         model.device.asarray(y),
@@ -108,11 +115,12 @@ def fit(
         resume=resume,
         progress=progress,
         check_finite=check_finite,
+        early_stopping=early_stopping,
     )
 
     def epochs_of() -> Iterator[Epoch]:
         with run:
-            while run.epoch < epochs:
+            while run.epoch < epochs and not run.stopped:
                 for x_batch, labels in run.rest_of_epoch():
                     train_step(
                         model, optimizer, x_batch, labels, loss, run.meter, check_finite, accumulate
@@ -125,7 +133,23 @@ def fit(
                         evaluate(model, x_held, y_held, loss=loss, indices=held_rows)
                     )
 
+            if early_stopping is not None and early_stopping.kept is not None:
+                early_stopping.restore_best(model)
+
     return epochs_of()
+
+
+def check_early_stopping(stopping: Any, validated: bool) -> None:
+    """Raise an error unless this is None, or an `EarlyStopping` whose figure there will be."""
+    if stopping is None:
+        return
+    if not isinstance(stopping, EarlyStopping):
+        raise TypeError(f"early_stopping {stopping!r}: expected one such as EarlyStopping()")
+    if stopping.monitor.startswith("val_") and not validated:
+        raise ValueError(
+            f"early_stopping watches {stopping.monitor}, but nothing is held out: give validation "
+            "(0.1, for example), or monitor='loss'"
+        )
 
 
 def check_sizes(model: Sequential, batches: Batches, accumulate: int) -> None:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any
 
@@ -17,6 +17,7 @@ from .checkpoint.folder import RunFolder
 from .checkpoint.state import Parts, State, read_state, write_state
 from .data.batches import Batches
 from .diagnosis import NotFinite, broken_array, check_epoch, check_loss
+from .early_stopping import EarlyStopping
 from .layers import Sequential
 from .metrics import Meter
 from .optim import Optimizer
@@ -33,6 +34,7 @@ class Epoch:
 
     epoch: 1 for the first.  loss, accuracy: means over the epoch, while the weights changed.
     lr: of the last step.  seconds: of the training part; images_per_second likewise.
+    stopped: why this was the last epoch, if `EarlyStopping` says so; else "".
     """
 
     epoch: int
@@ -43,6 +45,7 @@ class Epoch:
     lr: float
     seconds: float
     images_per_second: float
+    stopped: str = ""
 
     def __str__(self) -> str:
         val = ""
@@ -51,6 +54,7 @@ class Epoch:
         return (
             f"epoch {self.epoch:3d}  loss {self.loss:.4f}  accuracy {self.accuracy:.4f}{val}"
             f"  lr {self.lr:.3g}  {self.seconds:.1f} s  {self.images_per_second:,.0f} images/s"
+            + (f"  stopped: {self.stopped}" if self.stopped else "")
         )
 
     @property
@@ -59,8 +63,8 @@ class Epoch:
         return self.loss if self.val_loss is None else self.val_loss
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as a dictionary, for JSON."""
-        return asdict(self)
+        """Return the figures as a dictionary, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "stopped"}
 
 
 class Run:
@@ -84,6 +88,9 @@ class Run:
     check_finite: at an epoch's end, and on a GPU every 100 batches, raise `NotFinite` if loss or
     weights aren't finite.  Such a state is never saved, whatever this is.
 
+    early_stopping: observes every epoch; the record at which it stops says so in ``stopped``, and
+    the best state in the folder is the one that it means.
+
     epoch: how many are done.  position: pictures of the next one that are done.  records: of the
     epochs done.  meter: of the epoch at work.
     """
@@ -99,18 +106,22 @@ class Run:
         keep: int = 3,
         progress: str | bool = "auto",
         check_finite: bool = True,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
         if not isinstance(resume, bool) and resume != "auto":
             raise ValueError(f"resume {resume!r}: expected 'auto', True or False")
         self.model, self.optimizer, self.batches = model, optimizer, batches
         self.folder = None if folder is None else RunFolder(folder, keep)
         self.resume, self.progress, self.check_finite = resume, progress, check_finite
+        self.early_stopping = early_stopping
         self.epoch, self.position, self.seconds = 0, 0, 0.0
         self.meter, self.lr = Meter(), optimizer.current_lr
         self.records: list[Epoch] = []
         self.interruption, self.open, self.shown = Interruption(), ExitStack(), ExitStack()
 
     def __enter__(self) -> Run:
+        if self.early_stopping is not None:
+            self.early_stopping.take_up((), self.model)
         with ExitStack() as stack:  # undone only if something fails here
             if self.folder is not None:
                 stack.enter_context(self.folder)
@@ -145,7 +156,17 @@ class Run:
             self.lr = float(self.optimizer.lr(self.optimizer.steps - 1))
         if self.batches.stream is not None:  # as if this epoch's order had been drawn here
             self.batches.drawn_from = self.batches.stream.position
-        folder.mend(state.records, self.best_epoch)
+        stopping, records = self.early_stopping, state.records
+        if stopping is not None:
+            stopping.take_up(self.records, self.model, lambda n: folder.after(records[:n]))
+            if self.stopped:
+                self.records[-1] = replace(self.records[-1], stopped=self.stopped)
+        folder.mend(records, self.best_epoch)
+
+    @property
+    def stopped(self) -> str:
+        """Why early stopping ends this run now; "" if it doesn't."""
+        return "" if self.early_stopping is None else self.early_stopping.stopped
 
     @property
     def best(self) -> float:
@@ -154,7 +175,9 @@ class Run:
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch with that loss; 0 if there is none."""
+        """The first epoch with that loss, or what early stopping says; 0 if there is none."""
+        if self.early_stopping is not None:
+            return self.early_stopping.best_epoch
         return next((r.epoch for r in self.records if r.judged == self.best < inf), 0)
 
     def rest_of_epoch(self) -> Iterator[tuple[Array, Array]]:
@@ -207,6 +230,9 @@ class Run:
         )
         if isinstance(self.optimizer.lr, ReduceOnPlateau):
             self.optimizer.lr.observe(record.judged)
+        if self.early_stopping is not None:
+            self.early_stopping.observe(record, self.model)
+            record = replace(record, stopped=self.stopped)
         self.records.append(record)
         self.epoch, self.position, self.seconds, self.meter = self.epoch + 1, 0, 0.0, Meter()
         self.save()

@@ -24,13 +24,14 @@ FLOORS = [
     {"models", "gradcheck", "plan", "progress"},
     {"diagnosis", "doctor", "views"},
     {"train", "checkpoint"},
+    {"early_stopping"},
     {"run"},
     {"fitting", "recipes"},
     {"plots", "interop", "explain", "distributed", "tune", "web"},  # the extras
     {"cli"},
     {"__main__"},
 ]
-EXTRAS = 9
+EXTRAS = 10
 
 # What a folder may import, where the floors alone would allow more.
 ONLY = {"functional": {"backend", "options", "functional"}}

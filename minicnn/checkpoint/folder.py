@@ -84,6 +84,24 @@ class RunFolder:
             if behind and history(self.last) == records[:epoch]:
                 link(self.last, target)
 
+    def after(self, records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+        """Return the arrays of the state that these records ended with.
+
+        Raises `CheckpointError` if it isn't there any more.
+        """
+        for path in (self.best, self.of_epoch(len(records)), self.last):
+            try:
+                if history(path) == records:
+                    with opened(path) as contents:
+                        return contents.arrays()
+            except CheckpointError:
+                continue  # a damaged one
+        raise CheckpointError(
+            f"{self.path}: the weights of epoch {len(records)}, the best one, aren't there any "
+            "more: go on with the early stopping that the run began with, or without (or with "
+            "restore=False)"
+        )
+
     def of_epoch(self, epoch: int) -> Path:
         """Return the path of an epoch's state."""
         return self.path / f"epoch-{epoch:04d}.safetensors"
