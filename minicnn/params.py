@@ -8,7 +8,7 @@ backward pass, never accumulated: there is nothing to reset.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import initializers
-from .backend import Array, Device, Shape
+from .backend import Array, Device, Shape, beside
 from .options import number
 
 ALIGNMENT = 128  # bytes; every view begins a multiple of them after the first
@@ -143,6 +143,19 @@ class Parameters(Views):
         other = copy.copy(self)
         other.__setstate__(self.__getstate__() | {"data": data, "grad": grad})
         return other
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Let no optimizer change the parameters of these names; their gradients become zero."""
+        frozen = frozenset(names)
+        if frozen != self.frozen:
+            self.clear(frozen - self.frozen)
+            self.frozen = frozen
+
+    def clear(self, names: Iterable[str]) -> None:
+        """Set the gradients of some parameters to zero."""
+        with beside(self.grad):
+            for name in names:
+                self.grads[name][...] = 0
 
     @property
     def count(self) -> int:

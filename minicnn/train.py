@@ -51,6 +51,8 @@ def backpropagate(
             check(value)
         backward(dlogits)
     for name, extra, cache in charged:
+        if name in model.params.frozen:
+            continue
         model.grads[name][...] += penalty_backward(model.device.xp.ones_like(extra), cache)
     return value, logits
 

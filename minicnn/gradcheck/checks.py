@@ -169,7 +169,8 @@ def check_model(
     """Check a built model, layer by layer and as a whole, on a float64 copy.
 
     First every layer by itself, at about the input that it gets: its input's gradient, and its
-    parameters'.  Then, for every parameter, the gradient of the loss through all that follows.
+    parameters'.  Then, for every parameter, the gradient of the loss through all that follows; for
+    frozen ones, that it is zero.
 
     x: a few pictures, random ones if None.  labels: their class ids, likewise.  loss: cross-entropy
     if None.  training: the mode of the forward pass.  The model itself isn't changed.
@@ -210,6 +211,11 @@ def check_model(
         return float(loss(run(twin, x, training), labels)[0])
 
     for name, array in twin.params.items():
+        if name in twin.params.frozen:
+            row = Argument(name, array.shape)
+            row.problem = "it is frozen, but its gradient isn't zero" if grads[name].any() else ""
+            rows.setdefault(name, row).join(row)
+            continue
         row = check_argument(name, array, grads[name], whole, magnitude, rtol, seed)
         rows[name].join(row) if name in rows else rows.setdefault(name, row)
     title = f"model of {model.params.count:,} parameters"

@@ -68,6 +68,8 @@ def compare_ways(
     model[0].backward_params(dy.copy())
     for name, grad in model.grads.items():
         short = name.split("/", 1)[1]
+        if name in model.params.frozen:  # nobody has to write it
+            continue
         if not np.allclose(grad, results[0][short], rtol=1e-9, atol=1e-12):
             text = "backward_params writes another gradient than backward"
             faults.append(Argument(short, grad.shape, problem=text))

@@ -29,6 +29,7 @@ import numpy as np
 from ..backend import Array, Device, Shape, array_module, memory_left, to_numpy
 from ..params import Declaration, Parameters, Penalty
 from ..streams import Stream
+from .trainable import as_trainable, check_names, spread
 
 
 class OutOfMemory(MemoryError):
@@ -128,6 +129,19 @@ class Layer(Built):
     """The base of all layers.  Their fields are their arguments: repr and JSON come from them."""
 
     name: str | None = field(default=None, kw_only=True)
+    trainable: bool | tuple[str, ...] = field(default=True, kw_only=True)
+    """Whether its parameters are trained: all, none, or those named, such as ("b",).
+
+    It may be set at any time; setting it sets it in all layers inside.  What isn't trained keeps
+    its values, has gradients of zero, and backward stops above what has nothing to train.  A
+    BatchNorm of which it is False goes by its running statistics in training, and leaves them."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable":
+            value = as_trainable(value)
+            if name in vars(self) or self.root is not None:  # it isn't the constructor's
+                spread(self, value)
+        super().__setattr__(name, value)
 
     # What a layer defines.
 
@@ -204,6 +218,8 @@ class Layer(Built):
         self.declared, self.buffers = {}, {}
         self.cache = None
         self.output_shape = self.resolve(self.input_shape)
+        if isinstance(self.trainable, tuple):
+            check_names(self, self.trainable)
         return self.output_shape
 
     def bind(self, params: Parameters, device: Device, dtype: str, seed: int) -> None:
@@ -220,6 +236,12 @@ class Layer(Built):
         for name in self.declared:
             setattr(self, name, params[f"{self.path}/{name}"])
             setattr(self, f"d{name}", params.grads[f"{self.path}/{name}"])
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names of its own parameters that are trained."""
+        wanted = self.declared if self.trainable is True else self.trainable or ()
+        return tuple(name for name in self.declared if name in wanted)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out of copies and pickles what belongs to one model or to one forward."""
@@ -249,6 +271,8 @@ class Layer(Built):
                 f"{type(self).__name__} can't be saved: its arguments ({', '.join(lost)}) aren't "
                 "fields. Make it a @dataclass(eq=False, repr=False), or give it its own config()"
             )
+        if self.trainable is True or self.children():  # those inside say it themselves
+            del options["trainable"]
         given = {name: plain(value) for name, value in options.items() if value is not None}
         return {"type": type(self).__name__, **given}
 

@@ -29,6 +29,8 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         self.main = as_layer(self.body)
         self.side = None if self.shortcut is None else as_layer(self.shortcut)
+        if self.trainable is not True:
+            self.trainable = self.trainable  # of the layers inside
 
     def children(self) -> list[tuple[str, Layer]]:
         pairs = [("body", self.main), ("shortcut", self.side)]
@@ -78,6 +80,8 @@ class Concat(Layer):
         if not isinstance(self.branches, tuple | list) or not self.branches:
             raise ValueError("Concat: expected a list of branches, each a layer, a list or None")
         self.parts = [None if each is None else as_layer(each) for each in self.branches]
+        if self.trainable is not True:
+            self.trainable = self.trainable  # of the layers inside
 
     def children(self) -> list[tuple[str, Layer]]:
         pairs = [(f"branch_{i}", part) for i, part in enumerate(self.parts, start=1)]

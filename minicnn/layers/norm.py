@@ -92,7 +92,8 @@ class BatchNorm(Layer):
         running <- momentum * running + (1 - momentum) * batch
 
     (Keras' meaning of momentum; PyTorch's is 1 minus it).  The running variance follows the
-    unbiased estimate, sum / (M - 1).  Without training, the running statistics are used.
+    unbiased estimate, sum / (M - 1).  Without training, the running statistics are used; and so
+    they are if ``trainable`` is False: then they stay what they are.
     """
 
     momentum: float = 0.9
@@ -119,7 +120,7 @@ class BatchNorm(Layer):
         xp = array_module(x)
         gamma = self.gamma if self.scale else xp.ones_like(mean)
         beta = self.beta if self.center else xp.zeros_like(mean)
-        if not training:
+        if not training or self.trainable is False:
             y, cache = batchnorm_inference_forward(x, gamma, beta, mean, var, self.eps)
             self.cache = batchnorm_inference_backward, cache
             return y

@@ -17,6 +17,7 @@ from .fixed import PadChannels, Scale
 from .norm import BatchNorm, Normalize
 from .pool import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .sequential import Sequential
+from .trainable import as_trainable
 
 LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
@@ -117,6 +118,8 @@ def make(config: Any, known: Mapping[str, type[Layer]]) -> Layer:
 
 def argument(kind: type[Layer], key: str, value: Any, known: Mapping[str, type[Layer]]) -> Any:
     """Return a layer's argument from what JSON holds of it."""
+    if key == "trainable":
+        return as_trainable(value)
     default = getattr(kind, key, None)  # where a dataclass keeps it
     if isinstance(default, bool) and not isinstance(value, bool):
         raise ValueError(f"layer {kind.__name__}: {key} {short(value)}: expected true or false")

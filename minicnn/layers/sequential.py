@@ -5,19 +5,18 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import backend
-from ..backend import Array, Device, Shape, array_module
+from ..backend import Array, Device, Shape
 from ..options import is_whole, whole
 from ..params import Declaration, Parameters, Views
 from ..streams import Stream
 from .base import Layer, ShapeError, join, naming
 from .dtypes import resolve_dtype
-from .norm import Normalize
+from .inputs import check_input, check_shape
 from .summary import Summary
 
 
@@ -41,7 +40,12 @@ class Sequential(Layer):
     profiler: ClassVar[Callable[..., Any]]
     """Does `profile`; ``plan``, which stands on a higher floor, puts it here."""
 
-    def __init__(self, *layers: Layer | Sequence[Layer], name: str | None = None) -> None:
+    def __init__(
+        self,
+        *layers: Layer | Sequence[Layer],
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         if len(layers) == 1 and isinstance(layers[0], list | tuple):
             layers = tuple(layers[0])
         super().__init__(name=name)
@@ -52,6 +56,8 @@ class Sequential(Layer):
             self.layers.append(layer)
         if not self.layers:
             raise ValueError("Sequential: expected at least one layer")
+        if trainable is not True:
+            self.trainable = trainable
 
     def build(
         self,
@@ -108,6 +114,16 @@ class Sequential(Layer):
         for layer in self.walk():
             layer.bind(self.params, self.device, self.dtype, seed)
             layer.root = weakref.ref(self)
+        self.note_frozen()
+
+    def note_frozen(self) -> None:
+        """Tell the parameters which of them are frozen; their gradients are zero from now on."""
+        self.params.freeze(
+            f"{layer.path}/{name}"
+            for layer in self.walk()
+            for name in layer.declared
+            if name not in layer.trained
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """After copying or unpickling: let the layers' parameters be views of the buffers again."""
@@ -202,11 +218,12 @@ class Sequential(Layer):
         for layer in reversed(self.layers):
             with naming(layer, dy, self):
                 dy = layer.backward(dy)
+        self.clear_frozen()
         return dy
 
     def backward_params(self, dy: Array) -> None:
-        """Write the gradients only: stop at the first layer that has parameters."""
-        trained = [any(part.declared for part in layer.walk()) for layer in self.layers]
+        """Write the gradients only: stop at the first layer that has something to train."""
+        trained = [any(part.trained for part in layer.walk()) for layer in self.layers]
         first = trained.index(True) if True in trained else len(trained)
         for layer in reversed(self.layers[first + 1 :]):
             with naming(layer, dy, self):
@@ -216,6 +233,12 @@ class Sequential(Layer):
                 layer.backward_params(dy)
         for layer in self.layers[:first]:
             layer.forget()
+        self.clear_frozen()
+
+    def clear_frozen(self) -> None:
+        """In the whole model, set to zero the gradients of what isn't trained."""
+        if not self.path and self.built:
+            self.params.clear(self.params.frozen)
 
     def summary(self, batch_size: int | None = None) -> Summary:
         """Return the table of layers, output shapes, parameters and multiply-adds; print it.
@@ -249,38 +272,11 @@ class Sequential(Layer):
 
     def check_input(self, x: Array) -> Array:
         """Return x in the model's dtype, or raise an error that says what is wrong with it."""
-        if self.path:
-            return x  # inside another model, which has checked
-        self.check_built()
-        self.check_shape(x)
-        self.device.use()
-        if array_module(x) is not self.device.xp:
-            raise TypeError(
-                f"the model is on {self.device}, but x is a {type(x).__module__} array: "
-                "move it with model.device.asarray(x)"
-            )
-        if isinstance(self.first_leaf(), Normalize):
-            if x.dtype.kind not in "uif":
-                raise TypeError(f"got pictures of dtype {x.dtype}, expected uint8")
-            return x
-        if x.dtype.kind != "f":
-            raise TypeError(
-                f"got pictures of dtype {x.dtype}, and the first layer doesn't prepare them: begin "
-                "the model with Normalize(), or give floats"
-            )
-        with naming(self.layers[0], x):
-            return x.astype(self.dtype, copy=False)
+        return check_input(self, x)
 
     def check_shape(self, x: Array) -> None:
         """Raise an error that says why x isn't a batch for this model, if it isn't."""
-        shape = getattr(x, "shape", None)
-        if shape is None:
-            raise TypeError(f"expected an array, got {type(x).__name__}: use numpy.asarray")
-        if shape[1:] != self.input_shape or shape[0] == 0:
-            raise ShapeError(
-                f"expected pictures of shape (N, {', '.join(map(str, self.input_shape))}), "
-                f"got {shape}{likely_cause(shape, self.input_shape)}"
-            )
+        check_shape(self, x)
 
     def __getitem__(self, key: int | str) -> Layer:
         if isinstance(key, int):
@@ -298,16 +294,3 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
-
-
-def likely_cause(shape: Shape, expected: Shape) -> str:
-    """Guess why pictures have the wrong shape."""
-    if shape == expected:
-        return ": a single picture? Give a batch of one, x[None]"
-    if len(shape) == len(expected) + 1 == 4 and shape[1:] == (expected[2], *expected[:2]):
-        return ": channels first? Turn it with x.transpose(0, 2, 3, 1)"
-    if shape[:1] == (0,):
-        return ": an empty batch"
-    if prod(shape[1:]) == prod(expected):
-        return f": the right number of values in the wrong shape; x.reshape(-1, *{expected})?"
-    return ": the model was built for another picture size"

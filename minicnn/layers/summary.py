@@ -34,7 +34,8 @@ class Row:
 class Summary:
     """A network, layer by layer.  Printing it gives the table.
 
-    parameters: the number of trained values.  multiply_adds: of one picture's forward pass.
+    parameters: the number of their values; frozen: of how many that aren't trained.
+    multiply_adds: of one picture's forward pass.
     training_bytes, prediction_bytes: estimates for a batch, where a batch size was given.
     """
 
@@ -44,6 +45,7 @@ class Summary:
     batch_size: int | None = None
     training_bytes: int = 0
     prediction_bytes: int = 0
+    frozen: int = 0
 
     @classmethod
     def of(cls, model: Layer, batch_size: int | None = None, itemsize: int = 4) -> Summary:
@@ -64,15 +66,21 @@ class Summary:
             visit(layer, name, 0)
         parameters = sum(row.parameters for row in rows)
         multiply_adds = sum(row.multiply_adds for row in rows)
+        frozen = sum(
+            prod(wanted.shape)
+            for layer in model.walk()
+            for name, wanted in layer.declared.items()
+            if name not in layer.trained
+        )
         if batch_size is None:
-            return cls(tuple(rows), parameters, multiply_adds)
+            return cls(tuple(rows), parameters, multiply_adds, frozen=frozen)
         asked = (estimate(model, batch_size) for estimate in [*ESTIMATORS, layer_by_layer])
         training, predicting = next(answer for answer in asked if answer is not None)
         training, predicting = (
             training + 4 * parameters * itemsize,
             predicting + parameters * itemsize,
         )
-        return cls(tuple(rows), parameters, multiply_adds, batch_size, training, predicting)
+        return cls(tuple(rows), parameters, multiply_adds, batch_size, training, predicting, frozen)
 
     def __str__(self) -> str:
         lines = [("layer", "type", "output shape", "parameters", "multiply-adds")]
@@ -90,6 +98,9 @@ class Summary:
             return "  ".join(left + right).rstrip()
 
         table = [line(lines[0]), rule, *map(line, lines[1:]), rule, line(total)]
+        if self.frozen:
+            trained = self.parameters - self.frozen
+            table.append(f"{trained:,} of the parameters are trained, {self.frozen:,} are frozen")
         if self.batch_size is not None:
             table.append(
                 f"about {self.training_bytes / 1e6:,.0f} MB to train in batches of "

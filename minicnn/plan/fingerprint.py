@@ -15,7 +15,7 @@ Getter: TypeAlias = Callable[[Attributes], tuple[Any, ...]]
 
 
 class Fingerprint:
-    """The parameters of a model, its lists of layers, and what the layers have.
+    """The parameters of a model, which are frozen, its lists of layers, and what the layers have.
 
     Plans are made of their options and arrays, and of methods that somebody has replaced; only
     layers that planners know are looked at, the others run by their own methods.  Raises
@@ -24,7 +24,7 @@ class Fingerprint:
 
     def __init__(self, model: Sequential, planners: Planners) -> None:
         # The model itself isn't kept: it keeps its plans (weakly), and would never be let go.
-        self.params = model.params
+        self.params, self.frozen = model.params, model.params.frozen
         layers = [layer for layer in model.walk() if layer is not model]
         check_whole(model, layers)
         self.fields: list[tuple[Attributes, int, Getter, tuple[Any, ...]]] = []
@@ -44,6 +44,8 @@ class Fingerprint:
         Asked before each step; unless some layer's attribute was set since, that takes no time.
         """
         if self.params is not model.params or model.layers is not self.lists[0][0]:
+            return False
+        if self.frozen is not model.params.frozen:
             return False
         for layers, were in self.lists:
             if layers != were:

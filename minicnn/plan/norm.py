@@ -30,6 +30,7 @@ from .again import Again
 from .convolution import Parts as ConvParts
 from .convolution import convolve, possible
 from .join import Join
+from .norm_frozen import plan_frozen
 from .norm_inference import plan_inference
 from .norm_parts import Parts, Rows, cut_up, finish, write_scaled
 from .slices import Backwards, Run, Slice, teamwise
@@ -215,6 +216,8 @@ def plan_batchnorm(
     norm, slices = p.norm, team.scripts
     if not slices[0].training:  # type: ignore[attr-defined]
         return plan_inference(p, xs, team)
+    if norm.trainable is False:
+        return plan_frozen(p, xs, team)
     M = team.N * prod(norm.input_shape[:-1])
     if M < 2:
         return None  # the book says what is wrong

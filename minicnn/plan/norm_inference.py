@@ -9,15 +9,19 @@ import numpy as np
 from ..backend import Array
 from ..kernels.cpu.rows import repeats
 from ..kernels.cpu.team import Team
+from ..layers import BatchNorm
 from .convolution import Parts as ConvParts
 from .convolution import convolve, possible
 from .norm_parts import Parts, cut_up, finish, write_scaled
-from .slices import Backwards
+from .slices import Backwards, Slice
 
 
-def plan_inference(p: Parts, xs: list[Array], team: Team) -> tuple[list[Array], Backwards] | None:
-    """Scale with the running statistics, chunk by chunk as they come out of a convolution."""
-    norm, C, ys = p.norm, p.norm.input_shape[-1], []
+def scaling_of(norm: BatchNorm, s: Slice, team: Team) -> Array:
+    """Return factors and offsets by the running statistics, (2, k C), laid out as in `in_rows`.
+
+    They are made anew before the stage that is being written.
+    """
+    C = norm.input_shape[-1]
 
     def write(job: Any, rows: np.ndarray) -> None:
         def set_rows() -> None:
@@ -30,12 +34,17 @@ def plan_inference(p: Parts, xs: list[Array], team: Team) -> tuple[list[Array], 
 
         team.before(set_rows)
 
+    like = np.broadcast_to(np.float32(0), (1, *norm.input_shape))
+    return s.prepare(norm, "scaling", (2, repeats(like.shape[1:]) * C), write)
+
+
+def plan_inference(p: Parts, xs: list[Array], team: Team) -> tuple[list[Array], Backwards] | None:
+    """Scale with the running statistics, chunk by chunk as they come out of a convolution."""
     if p.pool:
         return None
+    norm, ys = p.norm, []
     for x, s in zip(xs, team.scripts, strict=True):
-        like = np.broadcast_to(np.float32(0), (1, *norm.input_shape))
-        width = repeats(like.shape[1:]) * C
-        scaling = s.prepare(norm, "scaling", (2, width), write)  # type: ignore[attr-defined]
+        scaling = scaling_of(norm, s, team)  # type: ignore[arg-type]
 
         def after(chunk: Array, s: Any = s, scaling: Any = scaling) -> None:
             write_scaled(s, chunk, scaling, chunk)

@@ -152,6 +152,7 @@ class Plan:
             s(np.copyto, dys[-1], self.dy[part])
         back(dys)
         team.meet()
+        self.unwanted = [self.params.grads[name] for name in sorted(self.slices[0].unwanted)]
         if len(self.grads) > 1:
             self.add_up()
         self.backward_stages = team.stages[len(self.forward_stages) :]
@@ -179,6 +180,8 @@ class Plan:
         """Write all gradients of the last forward into ``model.grads``."""
         np.copyto(self.dy, dy)
         self.team.run(self.backward_stages)
+        for grad in self.unwanted:
+            grad.fill(0)
 
     def fits(self, model: Sequential) -> bool:
         """Whether the model is still what this was made for."""

@@ -130,7 +130,7 @@ def rows_of(
     held: bytes, by key.
     """
     layers = {layer.path: layer for layer in model.walk()}
-    first = next((path for path, layer in layers.items() if layer.declared), "")
+    first = next((path for path, layer in layers.items() if layer.trained), "")
     some = {key for (_, key), seconds in times.items() if seconds}
     paths = {key: (key,) if isinstance(key, str) else key for key in some} | dict(runs)
     seen = {path for run in paths.values() for path in run}

@@ -195,17 +195,17 @@ def plan_by_the_book(run: Run, x: Array, s: Slice, need_dx: bool) -> Planned:
 
     For layers that treat every picture alike; one copy for each slice, as a layer has one cache.
     """
-    (layer,) = run
+    (layer,), training = run, s.training
     twin = copy.copy(layer)
     for name in layer.declared:
-        setattr(twin, f"d{name}", s.grad(layer, name) if s.training else None)
+        setattr(twin, f"d{name}", s.grad(layer, name) if training else None)
     y = s.new((len(x), *layer.output_shape))
 
     def forward() -> None:
-        y[...] = twin.forward(x, True) if s.training else twin.infer(x)
+        y[...] = twin.forward(x, True) if training else twin.infer(x)
 
     s(forward)
-    if not s.training:
+    if not training:
         s.free(x)
 
     def backward(dy: Array) -> Any:

@@ -57,7 +57,10 @@ class Slice(Script):
 
     training: whether there will be a backward.  part: which pictures of the batch it has.
     planners: who may write in it, by run of layer classes, the first first; under () are those for
-    any layer.
+    any layer.  unwanted: the names of parameters whose gradients are written, but which are frozen.
+
+    A run below which nothing is trained, and in which nothing is, may be planned with ``training``
+    False, as in prediction: its ``backward`` will not be called.
     """
 
     planners: ClassVar[Planners] = {}
@@ -70,6 +73,7 @@ class Slice(Script):
         super().__init__(dtype, room)
         self.arrival: tuple[Array, Arrival] | None = None
         self.again: Again | None = None
+        self.unwanted: set[str] = set()
 
     def expect(self, x: Array, arrival: Arrival) -> None:
         """Ask the next run for a call with each chunk of the gradient of x, all of them or none."""

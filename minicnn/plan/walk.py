@@ -1,6 +1,6 @@
 """The walk through a network: which planner gets which layers, forward and then back.
 
-It knows no layer but those that are made of others.
+It knows no layer but those that are made of others, and those that training makes different.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backend import Array, array_module
 from ..kernels.cpu.team import Team
-from ..layers import Concat, Layer, ReLU, Residual, Sequential
+from ..layers import BatchNorm, Concat, Dropout, Layer, ReLU, Residual, Sequential
 from ..layers.base import naming
 from .join import Join
 from .slices import Backwards, Planners, Run, Slice, TeamPlanner, teamwise
@@ -29,16 +29,17 @@ def walk(
     while rest:
         run, xs, back = plan_next(rest, xs, team, need_dx)
         backs.append((run, back, need_dx))
-        need_dx = need_dx or has_parameters(run)
+        need_dx = need_dx or is_trained(run)
         rest = rest[len(run) :]
 
     def backward(dys: list[Any]) -> list[Any]:
         for run, back, wanted in reversed(backs):
-            if not wanted and not has_parameters(run):
+            if not wanted and not is_trained(run):
                 break  # nobody asks for what comes before
             label(team, run, "backward")
             with naming(run[0], whole_batch(team, dys)):
                 dys = back(dys)
+            team.scripts[0].unwanted |= frozen(run)  # type: ignore[attr-defined]
         return dys
 
     return xs, backward
@@ -52,7 +53,7 @@ def plan_next(
     asked = [(s.arrival, s.again) for s in slices]
     for planner, run in candidates(layers, slices[0].planners):
         label(team, run, "forward")
-        with naming(run[0], whole_batch(team, xs)):
+        with naming(run[0], whole_batch(team, xs)), keeping(team, need_dx or not idle(run, slices)):
             planned = planner(run, xs, team, need_dx)
         if planned is not None:
             for s, (arrival, again) in zip(slices, asked, strict=True):
@@ -64,9 +65,46 @@ def plan_next(
     raise AssertionError("the planners for any layer plan everything")
 
 
-def has_parameters(run: Run) -> bool:
-    """Whether layers, or layers inside them, have parameters."""
-    return any(part.declared for layer in run for part in layer.walk())
+def is_trained(run: Run) -> bool:
+    """Whether layers, or layers inside them, have parameters that are trained."""
+    return any(part.trained for layer in run for part in layer.walk())
+
+
+def frozen(run: Run) -> set[str]:
+    """Return the names of the parameters of layers, and of layers inside, that aren't trained."""
+    parts = (part for layer in run for part in layer.walk())
+    return {f"{p.path}/{name}" for p in parts for name in p.declared if name not in p.trained}
+
+
+def idle(run: Run, slices: Sequence[Any]) -> bool:
+    """Whether nothing is trained in a run, and it does in training what it does in prediction.
+
+    That holds for all layers that planners know, but for Dropout, and BatchNorm unless its running
+    statistics are frozen.
+    """
+    kinds = {Sequential, *(kind for kinds in slices[0].planners for kind in kinds)} - {Dropout}
+    parts = [part for layer in run for part in layer.walk()]
+    return not any(
+        part.trained
+        or type(part) not in kinds
+        or (type(part) is BatchNorm and part.trainable is not False)
+        or replaced(part)
+        for part in parts
+    )
+
+
+@contextmanager
+def keeping(team: Team, wanted: bool) -> Iterator[None]:
+    """Let planners in the block keep nothing for a backward that isn't wanted."""
+    scripts: list[Any] = team.scripts
+    before = [s.training for s in scripts]
+    for s in scripts:
+        s.training = s.training and wanted
+    try:
+        yield
+    finally:
+        for s, training in zip(scripts, before, strict=True):
+            s.training = training
 
 
 def whole_batch(team: Team, xs: list[Array]) -> Array:
@@ -126,7 +164,7 @@ def plan_residual(
     with expecting(sums if side else []):
         sides, side_back = walk(side, xs, team, need_dx)
     join = Join(layer.path, sides, team)
-    asked = need_dx or has_parameters(side)
+    asked = need_dx or is_trained(side)
     with expecting([] if side else sums):
         ys, main_back = walk([layer.main, join, *run[1:]], xs, team, asked)
 

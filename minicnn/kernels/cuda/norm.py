@@ -121,12 +121,13 @@ def batchnorm_backward(
     through `batchnorm_inference_forward`, whose mean and inverse don't depend on x.  dx may be dy,
     and so may daddend, but not both.
     """
-    C = x.shape[-1]
-    unwanted = [s.new((C,), s.acc_dtype) if each is None else None for each in (dgamma, dbeta)]
-    dgamma, dbeta = (
-        room if each is None else each for each, room in zip((dgamma, dbeta), unwanted, strict=True)
-    )
-    column_sums(s, dy, dbeta, y_if_relu, x, mean, inverse, dgamma)
+    C, unwanted = x.shape[-1], list[Array]()
+    if not (fixed and dgamma is dbeta is None):
+        if dgamma is None:
+            unwanted.append(dgamma := s.new((C,), s.acc_dtype))
+        if dbeta is None:
+            unwanted.append(dbeta := s.new((C,), s.acc_dtype))
+        column_sums(s, dy, dbeta, y_if_relu, x, mean, inverse, dgamma)
     cut = Columns.of(s, x, *APPLIED)
     s.launch(
         "batchnorm_backward_apply", 0,
@@ -134,7 +135,7 @@ def batchnorm_backward(
         cut.M, cut.C, cut.parts, cut.across,
         grid=cut.blocks,
     )  # fmt: skip
-    s.free(*(room for room in unwanted if room is not None))
+    s.free(*unwanted)
 
 
 def batchnorm_inference_forward(

@@ -27,6 +27,7 @@ class Launches(Writer):
 
     training: whether there will be a backward.  planners: who may write in it.  whole: whether all
     that was written is launches on arrays that stay where they are, so that it can be captured.
+    unwanted: see `Slice`.
     """
 
     planners: ClassVar[Planners] = {}
@@ -44,6 +45,7 @@ class Launches(Writer):
         self.arrival: tuple[Array, Arrival] | None = None
         self.again: None = None  # nothing is made again here: there is room to keep it
         self.whole = True
+        self.unwanted: set[str] = set()
         self.tf32 = kind == "float32" and tf32_allowed()
         self.clocks = Clocks(self.lasting((MOST,), "int64"))
         self.streams: list[tuple[Layer, Any]] = []

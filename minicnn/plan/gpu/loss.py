@@ -74,9 +74,13 @@ def write_penalties(s: Launches, params: Parameters, value: Array) -> None:
 
 
 def write_penalty_gradients(s: Launches, params: Parameters, upstream: Array | None) -> None:
-    """Write the gradients of the charges, times ``upstream``, and add them to the others."""
+    """Write the gradients of the charges, times ``upstream``, and add them to the others.
+
+    What is frozen has a charge, but no gradient.
+    """
     wide = s.wide()
-    for name, penalty in params.penalized:
+    trained = [(name, penalty) for name, penalty in params.penalized if name not in params.frozen]
+    for name, penalty in trained:
         extra, dw = s.new(params[name].shape, s.acc_dtype), params.grads[name]
         kernels.penalty_backward(wide, params[name], penalty.l1, penalty.l2, extra, upstream)
         elementwise.add(wide, dw, extra, dw)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from ...backend import Array
 from ...kernels.cpu.team import Team
+from ...kernels.cuda import elementwise
 from ...kernels.cuda.writer import device_bytes
 from ...kernels.memory import Memory, address
 from ...kernels.script import Call, play
@@ -82,6 +83,8 @@ class DevicePlan:
         if self.training:
             self.dy = s.new(self.y.shape)  # y stays: a loss is to be written between
             back([self.dy])
+            for name in sorted(s.unwanted):
+                elementwise.fill(s, self.params.grads[name], 0.0)
             self.backward_calls = s.take()
         self.wide = s.lasting(self.y.shape, s.acc_dtype)
         s.cast(self.y, self.wide)
