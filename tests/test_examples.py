@@ -131,6 +131,102 @@ def test_train_cifar_lr_of_zero_learns_nothing(train, tmp_path):
     assert metrics(tmp_path)["epochs"][0]["lr"] == 0
 
 
+RECIPE = """
+about = "a test's"
+[model]
+name = "tutorial_cnn"
+[training]
+epochs = 3
+batch_size = 300
+drop_last = true
+accumulate = 2
+[optimizer]
+name = "AdamW"
+ema_decay = 0.5
+[schedule]
+name = "one_cycle"
+lr = 0.003
+[[augment]]
+name = "RandomFlip"
+[loss]
+label_smoothing = 0.1
+[test]
+tta = "flip"
+[[freeze]]
+layer = "conv2d_1"
+after = 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Return the path of a recipe with something of everything."""
+    path = tmp_path / "own.toml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+def test_train_cifar_by_a_recipe(train, recipe, tmp_path):
+    flags = ["--dataset", "synthetic", "--quiet", "--seed", "1", "--lr", "0.002", "--epochs", "2"]
+    assert train(*flags, "--recipe", recipe) == 0
+    found = metrics(tmp_path)
+    assert found["recipe"]["name"] == "own" and found["recipe"]["schedule"]["lr"] == 0.002
+    assert found["recipe"]["training"]["epochs"] == 2 and found["model"] == "tutorial_cnn"
+    assert 0 < found["training_seconds"] < found["seconds"]
+    rate = mc.schedule.one_cycle(0.002, steps=8)  # 1,350 pictures: four batches of 300
+    assert [e["lr"] for e in found["epochs"]] == pytest.approx([rate(3), rate(7)])
+
+    # What is in the file are the averaged weights, judged with the recipe's views.
+    model = mc.load(tmp_path / "out" / "model.safetensors")
+    x, y = mc.datasets.synthetic(4000, seed=1_000_001)
+    assert mc.evaluate(model, x, y, tta="flip")["loss"] == pytest.approx(found["test_loss"])
+    assert mc.evaluate(model, x, y)["loss"] != pytest.approx(found["test_loss"])
+
+
+def test_train_cifar_by_a_recipe_resumes_behind_what_it_froze(train, recipe, tmp_path):
+    def weights(out, *flags):
+        given = ["--dataset", "synthetic", "--quiet", "--recipe", recipe]
+        assert train(*given, "--out", str(tmp_path / out), *flags) == 0
+        model = mc.load(tmp_path / out / "model.safetensors")
+        return {name: array.copy() for name, array in model.params.items()}
+
+    whole = weights("one")
+    stop = mc.Run.end_epoch
+
+    def stopping(run, validation=None):
+        record = stop(run, validation)
+        if run.epoch == 2:
+            raise OSError("the plug was pulled")
+        return record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mc.Run, "end_epoch", stopping)
+        given = ["--dataset", "synthetic", "--quiet", "--recipe", recipe]
+        assert train(*given, "--out", str(tmp_path / "two")) == 2
+    parts = weights("two", "--resume")
+    for name, array in whole.items():
+        assert (parts[name] == array).all(), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ("--recipe nothing", "recipe 'nothing': expected one of"),
+        ("--recipe tutorial --lr -1", "schedule: lr -1.0"),
+        ("--recipe tutorial --dtype float16", "a GPU"),
+    ],
+)
+def test_train_cifar_wrong_recipes_exit_with_2(train, capsys, flags, text):
+    assert train("--dataset", "synthetic", *flags.split()) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_train_cifar_recipe_says_what_flags_would(train, capsys):
+    with pytest.raises(SystemExit):
+        train("--recipe", "tutorial", "--optimizer", "sgd")
+    assert "are the recipe's" in capsys.readouterr().err
+
+
 def test_train_cifar_without_a_gpu_exits_with_2_and_the_reason(train, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ModuleNotFoundError
     assert train("--device", "gpu", "--dataset", "synthetic") == 2

@@ -103,7 +103,7 @@ def test_tutorial_is_what_the_example_does_without_a_recipe():
 
 def test_own_recipe(write):
     recipe = mc.recipes.load(write(OWN))
-    assert (recipe.name, recipe.epochs, recipe.drop_last, recipe.tta) == ("own", 4, False, "")
+    assert (recipe.name, recipe.epochs, recipe.drop_last, recipe.tta) == ("own", 4, False, None)
     optimizer = recipe.optimizer(10)
     assert isinstance(optimizer, mc.SGD) and optimizer.nesterov and optimizer.momentum == 0.9
     lr = mc.schedule.cosine(0.1, steps=40, warmup=10)
