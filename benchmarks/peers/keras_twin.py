@@ -41,7 +41,8 @@ class Twin:
             around = self.through(layer["shortcut"], x) if "shortcut" in layer else x
             return layers.add([body, around])
         if kind == "Concat":
-            return layers.concatenate([self.through(branch, x) for branch in layer["branches"]])
+            branches = layer["branches"]
+            return layers.concatenate([x if b is None else self.through(b, x) for b in branches])
         if kind not in SIMPLE:
             raise ValueError(f"no twin of {kind} yet: add it to {__name__}")
         for made in SIMPLE[kind](layer):

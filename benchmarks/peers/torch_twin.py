@@ -7,6 +7,7 @@ as in torchvision.  `Normalize` is left out: the peers get their pictures prepar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def make(layer: Config, x: Tensor) -> tuple[nn.Module, Tensor]:
         shortcut = make(layer["shortcut"], x)[0] if "shortcut" in layer else nn.Identity()
         module = Residual(body, shortcut)
     elif kind == "Concat":
-        module = Concat([make(branch, x)[0] for branch in layer["branches"]])
+        module = Concat([branch_of(branch, x) for branch in layer["branches"]])
     elif kind in SIMPLE:
         module = SIMPLE[kind](layer, x)
     else:
@@ -78,19 +79,28 @@ def make(layer: Config, x: Tensor) -> tuple[nn.Module, Tensor]:
         return module, module.eval()(x)
 
 
-def conv(layer: Config, x: Tensor) -> nn.Module:
-    """Make a convolution; "same" is a margin of half the window, for strides of 1."""
-    padding, size = layer["padding"], layer["kernel_size"]
-    if padding == "same" and layer["strides"] != 1:
+def branch_of(layer: Config | None, x: Tensor) -> nn.Module:
+    """Make a branch of a Concat; None is x itself."""
+    return nn.Identity() if layer is None else make(layer, x)[0]
+
+
+def margin(layer: Config, size: int) -> int:
+    """Return a layer's padding; "same" is a margin of half the window, for strides of 1."""
+    padding = layer["padding"]
+    if padding == "same" and layer.get("strides") != 1:
         raise ValueError("padding='same' with strides isn't PyTorch's: give it as a number")
-    if isinstance(padding, str):
-        padding = {"valid": 0, "same": (size - 1) // 2}[padding]
+    return {"valid": 0, "same": (size - 1) // 2}[padding] if isinstance(padding, str) else padding
+
+
+def conv(layer: Config, x: Tensor) -> nn.Module:
+    """Make a convolution."""
+    size = layer["kernel_size"]
     return nn.Conv2d(
         x.shape[1],
         layer["filters"],
         size,
         layer["strides"],
-        padding,
+        margin(layer, size),
         layer["dilation_rate"],
         layer["groups"],
         bias=layer["use_bias"],
@@ -98,14 +108,44 @@ def conv(layer: Config, x: Tensor) -> nn.Module:
 
 
 def norm(layer: Config, x: Tensor) -> nn.Module:
-    """Make a BatchNorm; PyTorch's momentum is 1 minus ours."""
+    """Make a BatchNorm; PyTorch's momentum is 1 minus ours.
+
+    It has gamma and beta always; without ``scale`` or ``center``, that one isn't trained.
+    """
     kind = nn.BatchNorm2d if x.dim() == 4 else nn.BatchNorm1d
-    return kind(x.shape[1], eps=layer["eps"], momentum=1 - layer["momentum"])
+    module = kind(x.shape[1], eps=layer["eps"], momentum=1 - layer["momentum"])
+    module.weight.requires_grad_(layer["scale"])
+    module.bias.requires_grad_(layer["center"])
+    return module
 
 
 def dense(layer: Config, x: Tensor) -> nn.Module:
     """Make a dense layer."""
     return nn.Linear(x.shape[1], layer["units"], bias=layer["use_bias"])
+
+
+def pool(kind: Callable[..., nn.Module], layer: Config, x: Tensor, **options: Any) -> nn.Module:
+    """Make a pooling; in means, margins aren't counted."""
+    size = layer["pool_size"]
+    return kind(size, layer.get("strides"), margin(layer, size), **options)
+
+
+class Scale(nn.Module):
+    """Multiplies by a number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def pad_channels(layer: Config, x: Tensor) -> nn.Module:
+    """Make what adds channels of zeros on both sides."""
+    before = (layer["channels"] - x.shape[1]) // 2
+    behind = layer["channels"] - x.shape[1] - before
+    return nn.ConstantPad3d((0, 0, 0, 0, before, behind), 0.0)
 
 
 class Flatten(nn.Flatten):
@@ -122,36 +162,63 @@ SIMPLE: dict[str, Callable[[Config, Tensor], nn.Module]] = {
     "Dense": dense,
     "ReLU": lambda layer, x: nn.ReLU(),
     "LeakyReLU": lambda layer, x: nn.LeakyReLU(layer["negative_slope"]),
-    "MaxPool2D": lambda layer, x: nn.MaxPool2d(layer["pool_size"], layer.get("strides")),
-    "AveragePool2D": lambda layer, x: nn.AvgPool2d(layer["pool_size"], layer.get("strides")),
+    "GELU": lambda layer, x: nn.GELU(),
+    "Scale": lambda layer, x: Scale(layer["factor"]),
+    "PadChannels": pad_channels,
+    "MaxPool2D": partial(pool, nn.MaxPool2d),
+    "AveragePool2D": partial(pool, nn.AvgPool2d, count_include_pad=False),
     "GlobalAveragePool2D": lambda layer, x: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     "Flatten": lambda layer, x: Flatten(x),
     "Dropout": lambda layer, x: nn.Dropout(layer["rate"]),
 }
 
 
+Way = Callable[[Tensor], Tensor]
+
+
+def trained(module: nn.Module) -> Iterator[tuple[nn.Parameter, Way, Way]]:
+    """Yield what is trained in our order of declaration, each with the way to our layout, and back.
+
+    HWIO is OIHW there, and the rows of a dense layer behind Flatten come as (C, H, W).
+    """
+    flattened: tuple[int, ...] | None = None
+    for part in module.modules():
+        if isinstance(part, Flatten):
+            flattened = part.shape
+        elif isinstance(part, nn.Conv2d):
+            yield part.weight, lambda w: w.permute(2, 3, 1, 0), lambda w: w.permute(3, 2, 0, 1)
+        elif isinstance(part, nn.Linear):
+            shape = flattened or (part.in_features, 1, 1)
+            flattened = None
+            yield part.weight, partial(to_rows, shape), partial(from_rows, shape)
+        elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) and part.weight.requires_grad:
+            yield part.weight, torch.clone, torch.clone
+        bias = getattr(part, "bias", None)
+        if isinstance(bias, nn.Parameter) and bias.requires_grad:
+            yield bias, torch.clone, torch.clone
+
+
+def to_rows(shape: tuple[int, ...], w: Tensor) -> Tensor:
+    """Turn a dense layer's weights (O, C*H*W) into (H*W*C, O)."""
+    return w.reshape(-1, *shape).permute(2, 3, 1, 0).reshape(w.shape[::-1])
+
+
+def from_rows(shape: tuple[int, ...], w: Tensor) -> Tensor:
+    """Turn our weights (H*W*C, O) into (O, C*H*W)."""
+    C, H, W = shape
+    return w.reshape(H, W, C, -1).permute(3, 2, 0, 1).reshape(w.shape[::-1])
+
+
 def copy_weights(module: nn.Module, arrays: list[np.ndarray]) -> None:
     """Give the twin our weights: the arrays of ``model.params``, in order of declaration."""
     given: Iterator[np.ndarray] = iter(arrays)
-    flattened = None
     with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, Flatten):
-                flattened = part.shape
-            elif isinstance(part, nn.Conv2d):
-                part.weight.copy_(torch.tensor(next(given)).permute(3, 2, 0, 1))  # HWIO -> OIHW
-            elif isinstance(part, nn.Linear):
-                w = torch.tensor(next(given))
-                if flattened is not None:  # rows of (H, W, C) in the order of (C, H, W)
-                    C, H, W = flattened
-                    w = w.reshape(H, W, C, -1).permute(2, 0, 1, 3).reshape(C * H * W, -1)
-                    flattened = None
-                part.weight.copy_(w.T)
-            elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-                part.weight.copy_(torch.tensor(next(given)))
-            else:
-                continue
-            if getattr(part, "bias", None) is not None:
-                part.bias.copy_(torch.tensor(next(given)))
+        for parameter, _, back in trained(module):
+            parameter.copy_(back(torch.tensor(next(given))))
     if (left := sum(1 for _ in given)) > 0:
         raise ValueError(f"{left} arrays of weights are left over: not the same network")
+
+
+def gradients(module: nn.Module) -> list[np.ndarray]:
+    """Return the twin's gradients as the arrays of ``model.grads`` are, in the same order."""
+    return [turned(parameter.grad).numpy() for parameter, turned, _ in trained(module)]

@@ -7,12 +7,13 @@ from ..layers.norm import CIFAR10_MEAN, CIFAR10_STD
 
 
 def tutorial_cnn(classes: int = 10) -> Sequential:
-    """Return the small network of the well-known CIFAR-10 tutorials: 122,570 parameters.
+    """Return the tutorials' small network: 122,570 parameters, 4,548,608 multiply-adds.
 
         pictures (32, 32, 3) -> conv 32 -> pool -> conv 64 -> pool -> conv 64 -> dense 64 -> logits
 
-    3x3 windows without padding, ReLU after each; weights and biases start as in Keras.  About
-    70 % test accuracy after ten epochs of Adam(1e-3) in batches of 128.
+    3x3 windows without padding, ReLU after each; weights and biases start as in Keras.  It is that
+    of TensorFlow's tutorial "Convolutional neural network", which promises over 70 %; here about
+    70 % after ten epochs of Adam(1e-3) in batches of 128 (README).  Recipe ``tutorial``.
     """
     return Sequential(
         Normalize(CIFAR10_MEAN, CIFAR10_STD),
