@@ -52,9 +52,9 @@ def resnet20(classes: int = 10, shortcut: str = "A", filters: int = 16) -> Seque
     of zeros, as in the paper; "B", a 1x1 convolution with BatchNorm (272,474 parameters).
     filters: of the first stage.
 
-    He et al. 2016, section 4.2.  There 91.25 % after 64,000 steps of SGD with momentum 0.9 in batches of 128, weight decay
-    1e-4, the learning rate 0.1 divided by 10 at half and three quarters, pictures shifted by up to
-    4 pixels and mirrored.  Recipe ``resnet20``.
+    He et al. 2016, section 4.2.  There 91.25 % after 64,000 steps of SGD with momentum 0.9 in
+    batches of 128, weight decay 1e-4, the learning rate 0.1 divided by 10 at half and three
+    quarters, pictures shifted by up to 4 pixels and mirrored.  Recipe ``resnet20``.
     """
     return of_depth(20, classes, shortcut, filters)
 

@@ -9,8 +9,8 @@ import numpy as np
 import minicnn as mc
 
 SMALL: dict[str, tuple[Callable[[], mc.Sequential], tuple[int, int, int]]] = {
-    "tutorial_cnn": (lambda: mc.models.tutorial_cnn(4), (20, 20, 3)),
-    "cifar_cnn": (lambda: mc.models.cifar_cnn(4), (12, 14, 3)),
+    "tutorial_cnn": (lambda: mc.models.tutorial_cnn(4), (18, 19, 3)),
+    "cifar_cnn": (lambda: mc.models.cifar_cnn(4), (10, 12, 3)),
     "vgg11": (lambda: mc.models.vgg11(4, filters=3), (32, 32, 3)),
     "vgg13": (lambda: mc.models.vgg13(4, filters=3), (32, 32, 3)),
     "vgg16": (lambda: mc.models.vgg16(4, filters=3), (32, 32, 3)),
@@ -31,7 +31,7 @@ SMALL: dict[str, tuple[Callable[[], mc.Sequential], tuple[int, int, int]]] = {
     ),
     "inception_small": (lambda: mc.models.inception_small(4, filters=4), (9, 8, 3)),
     "densenet_small": (lambda: mc.models.densenet_small(4, depth=10, growth=3), (9, 8, 3)),
-    "speedrun94": (lambda: mc.models.speedrun94(4, widths=(4, 5, 6)), (26, 27, 3)),
+    "speedrun94": (lambda: mc.models.speedrun94(4, widths=(4, 8, 16)), (26, 27, 3)),
 }
 
 

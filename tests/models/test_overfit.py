@@ -10,7 +10,7 @@ import minicnn as mc
 from .small import SMALL, pictures
 
 ZERO = 0.02  # of a loss that begins above 1
-RATES = {"speedrun94": 0.1}  # its logits are divided by 9
+RATES = {"speedrun94": 0.2}  # its logits are divided by 9
 FAMILIES = [  # one of each: the emulated GPU takes a hundred times as long
     "tutorial_cnn",
     "cifar_cnn",
@@ -38,14 +38,14 @@ def losses_of(name, steps, N, device="cpu", dtype="float32"):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_builder_overfits_a_batch(name):
-    losses = losses_of(name, 60, N=4)
+    losses = losses_of(name, 100, N=4)
     assert losses[0] > 1 and losses[-1] < ZERO
-    assert losses_of(name, 60, N=4) == losses  # bit for bit
+    assert losses_of(name, 100, N=4) == losses  # bit for bit
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_builder_overfits_a_batch_on_gpu(cupy, name):
-    losses = losses_of(name, 60, N=3, device="gpu")
+    losses = losses_of(name, 100, N=3, device="gpu")
     assert losses[0] > 1 and losses[-1] < ZERO
 
 

@@ -1,4 +1,8 @@
-"""Every builder beside the same network in PyTorch, with copied weights, in float64."""
+"""Every builder beside the same network in PyTorch, with copied weights, in float64.
+
+The twin is made from ``model.config()``: it says whether our layers compute what PyTorch's do.
+That they are the papers' layers in the papers' order is said by `by_hand`, which knows no config.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from .small import SMALL, pictures, settled
 torch = pytest.importorskip("torch", exc_type=ImportError)
 
 from benchmarks.peers.torch_twin import copy_weights, gradients, trained, twin  # noqa: E402
+
+from .by_hand import BY_HAND, Weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -62,20 +68,21 @@ def test_builder_trains_as_its_twin(name):
     theirs = gradients(module)
     with torch.no_grad():
         expected = module.eval()(floats).numpy()
-    y = model.forward(x, training=True)
-    value, dy = mc.CrossEntropy()(y, labels)
-    model.backward(dy)
-    value_planned, y_planned = mc.backpropagate(planned, x, labels)
-    for way, value, y, model, infer in (
-        ("layers", value, y, model, model.infer),
-        ("plan", value_planned, y_planned, planned, partial(plan.infer, planned)),
-    ):
+
+    def compare(way, ours, y, value, infer):
         close(y, logits.detach().numpy(), f"{way}: output")
         assert float(value) == pytest.approx(loss.item(), rel=1e-9)
-        for (key, dw), their in zip(model.grads.items(), theirs, strict=True):
+        for (key, dw), their in zip(ours.grads.items(), theirs, strict=True):
             assert np.linalg.norm(their) > 1e-6, f"nothing to compare in {key}"
             close(dw, their, f"{way}: {key}")
         close(infer(x), expected, f"{way}: prediction")
+
+    y = model.forward(x, training=True)
+    value, dy = mc.CrossEntropy()(y, labels)
+    model.backward(dy)
+    compare("layers", model, y, value, model.infer)
+    value, y = mc.backpropagate(planned, x, labels)
+    compare("plan", planned, y, value, partial(plan.infer, planned))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -92,3 +99,17 @@ def test_builder_goes_back_as_its_twin_in_inference(name):
         close(dw, their, key)
     std = model.first_leaf().buffers["std"] / model.first_leaf().scale
     close(dx * std, floats.grad.permute(0, 2, 3, 1).numpy(), "dx")
+
+
+def test_every_builder_is_written_by_hand():
+    assert set(BY_HAND) == set(SMALL)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_builder_is_the_papers_network(name):
+    """The output in training, from the formulas; no weight is left over."""
+    model, _, x, floats = pair(name)
+    weights = Weights(model.params.values())
+    theirs = BY_HAND[name](weights, floats)
+    assert not list(weights.left)
+    close(model.forward(x, training=True), theirs.numpy(), "output")
