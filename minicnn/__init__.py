@@ -50,6 +50,7 @@ from .layers import (
     Tanh,
 )
 from .losses import CrossEntropy, MeanSquaredError
+from .lr_finder import find_lr
 from .metrics import Meter
 from .optim import SGD, Adam, AdamW, RMSprop
 from .parallel import threads
@@ -122,6 +123,7 @@ __all__ = [
     "datasets",
     "device",
     "evaluate",
+    "find_lr",
     "fit",
     "functional",
     "gradcheck",

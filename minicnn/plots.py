@@ -40,6 +40,29 @@ def training_curves(epochs: Sequence[Epoch], path: str | os.PathLike[str]) -> Pa
     return write(figure, path)
 
 
+def range_test(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    suggestion: float | None,
+    path: str | os.PathLike[str],
+) -> Path:
+    """Draw what `find_lr` found, losses over learning rates, and return the file."""
+    figure = new_figure(6, 3.6)
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color=TRAINING, alpha=0.3, linewidth=1, label="loss")
+    axes.plot(rates, smoothed, color=TRAINING, label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color=VALIDATION, label=f"suggested: {suggestion:.3g}")
+    axes.set_xscale("log")
+    axes.set_ylim(0.9 * min(smoothed), 1.1 * max(smoothed[0], 1.5 * min(smoothed)))
+    axes.set_xlabel("learning rate")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return write(figure, path)
+
+
 def predictions(
     probabilities: np.ndarray,
     x: np.ndarray,

@@ -160,14 +160,17 @@ def test_resumed_run_stops_and_restores_alike(tmp_path, stops, monitor):
     whole_and_parts(tmp_path, OVERFIT, stops, monitor=monitor, patience=4)
 
 
-def test_best_epoch_outlives_the_newest_ones(tmp_path):
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+def test_best_epoch_outlives_the_newest_ones(tmp_path, monitor):
     """It is older than the epochs that stay in the folder."""
-    whole = whole_and_parts(tmp_path, OVERFIT, [41], patience=7)
+    whole = whole_and_parts(tmp_path, OVERFIT, [41], patience=7, monitor=monitor)
     last = whole.records[-1]
     assert last.stopped
     best = saved(tmp_path / "best.safetensors")["epoch"]
     assert f"of epoch {best}" in last.stopped and best <= last.epoch - 7
-    again = fit(OVERFIT, 12, tmp_path, patience=7)  # a run that has stopped is over
+    again = fit(
+        OVERFIT, 12, tmp_path, patience=7, monitor=monitor
+    )  # a run that has stopped is over
     assert again.records == []
     assert_same(again, whole)
     assert saved(tmp_path / "last.safetensors")["epoch"] == last.epoch

@@ -28,6 +28,7 @@ FLOORS = [
     {"run"},
     {"fitting", "recipes"},
     {"plots", "interop", "explain", "distributed", "tune", "web"},  # the extras
+    {"lr_finder"},
     {"cli"},
     {"__main__"},
 ]
