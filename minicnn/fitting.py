@@ -76,10 +76,7 @@ def fit(
     whole(epochs, "epochs")
     whole(accumulate, "accumulate")
     check_show(progress)
-    if not isinstance(augment, tuple | list) or not all(
-        callable(vary) and not isinstance(vary, type) for vary in augment
-    ):
-        raise TypeError(f"augment {augment!r}: expected a list such as [RandomFlip()]")
+    check_augment(augment)
     if not isinstance(checkpoint, str | os.PathLike | None):
         raise TypeError(f"checkpoint {checkpoint!r}: expected the path of a folder")
     streams = {use: Stream(seed, use) for use in ("validation", "shuffle", "augmentation")}
@@ -137,6 +134,14 @@ def fit(
                 early_stopping.restore_best(model)
 
     return epochs_of()
+
+
+def check_augment(augment: Any) -> None:
+    """Raise TypeError unless this is a list of callables."""
+    if not isinstance(augment, tuple | list) or not all(
+        callable(vary) and not isinstance(vary, type) for vary in augment
+    ):
+        raise TypeError(f"augment {augment!r}: expected a list such as [RandomFlip()]")
 
 
 def check_early_stopping(stopping: Any, validated: bool) -> None:

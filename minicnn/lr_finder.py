@@ -18,6 +18,7 @@ from . import plots
 from .backend import Array, beside
 from .data.batches import Augment, Batches
 from .diagnosis import unchanged
+from .fitting import check_augment
 from .layers import Sequential
 from .losses import Loss
 from .optim import Optimizer
@@ -97,6 +98,7 @@ def find_lr(
     """
     check_use(model, loss, optimizer if optimizer is not None else "none")
     check_pictures(model, x, y)
+    check_augment(augment)
     lowest = number(lowest, "lowest", above=0)
     highest = number(highest, "highest", above=lowest)
     steps, smoothing = whole(steps, "steps", least=2), number(smoothing, "smoothing", 0, below=1)

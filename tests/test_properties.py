@@ -200,6 +200,7 @@ MARGINS = (
     None, "full", "VALID", b"same", {}, (), object(), 1.5, -1, True, nan, (1, 2, 3), (-1, 0),
     ((0, 1), (1, -1)), ((0, 1), 2, 3), ("valid", "same"), (None, None), (1.0, 1.0),
 )  # fmt: skip
+TTA = (3, "", "Flip", "flip+", True, b"flip", [], {}, ("flip",), object())
 SHARE = (*NOTHING, -0.1, 1.0, 2, inf, True)
 POSITIVE = (*NOTHING, -0.1, 0, inf, -inf, True)
 NOT_NEGATIVE = (*NOTHING, -0.1, inf, -inf, True)
@@ -399,6 +400,30 @@ USES = {
         "progress": ("yes", None, 3, [], object()),
         "resume": ("yes", None, 3, [], object()),
         "checkpoint": (3, 2.5, [], {}, object()),
+        "accumulate": (*COUNT, 5, 100),
+        "early_stopping": (3, True, "val_loss", object(), mc.EarlyStopping, mc.EarlyStopping()),
+    }),
+    "find_lr": (
+        lambda **a: mc.find_lr(**{
+            "model": built(), "x": PICTURES, "y": LABELS, "optimizer": mc.SGD(), "steps": 2, **a
+        }), {
+        "model": (None, 3, "x", object(), mc.ReLU(), net),
+        "x": BAD_PICTURES,
+        "y": (None, *BAD_LABELS),
+        "optimizer": (None, 3, "adam", object(), mc.SGD, {}),
+        "lowest": (*NOTHING, 0, -1, True, inf),
+        "highest": (*NOTHING, 0, -1, True, inf, 1e-6),
+        "steps": (*COUNT, 1),
+        "batch_size": COUNT,
+        "smoothing": SHARE,
+        "augment": (3, "x", [3], ["flip"], [None], object(), [mc.augment.RandomFlip]),
+        "loss": (None, 3, "mse", object(), mc.CrossEntropy),
+        "seed": (-1, None, "0", 1.5, nan, True, [], {}, object()),
+    }),
+    "EarlyStopping": (mc.EarlyStopping, {
+        "patience": COUNT,
+        "monitor": (None, 3, "f1", "", [], {}, object()),
+        "min_delta": (*NOTHING, -1, True, inf),
     }),
     "evaluate": (lambda **a: mc.evaluate(**{"model": built(), "x": PICTURES, "y": LABELS, **a}), {
         "model": (None, 3, "x", object(), mc.ReLU(), net),
@@ -407,11 +432,13 @@ USES = {
         "batch_size": COUNT,
         "loss": (None, 3, "mse", object()),
         "indices": (3, "x", [1.5], [-1], [12], [[1]], {}, object(), np.zeros(12, bool), []),
+        "tta": TTA,
     }),
     "predict": (lambda **a: mc.predict(**{"model": built(), "x": PICTURES, **a}), {
         "model": (None, 3, "x", object(), mc.ReLU(), net),
         "x": BAD_PICTURES,
         "batch_size": COUNT,
+        "tta": TTA,
     }),
     "train_step": (
         lambda **a: mc.train_step(**{
@@ -424,6 +451,7 @@ USES = {
             isinstance(v, np.ndarray) and v.shape == PICTURES.shape and v.dtype.kind in "fib")),
         "labels": (None, *BAD_LABELS),
         "loss": (None, 3, "mse", object()),
+        "accumulate": (*COUNT, 13),
     }),
     "stratified_split": (
         lambda **a: mc.stratified_split(
