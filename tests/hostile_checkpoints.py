@@ -407,6 +407,15 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
         FIT,
     ),
     "huge_beyond_64_bits": (instead(kernel(filters=10**30), {"type": "BatchNorm"}), BUILT),
+    "huge_channels": (instead({"type": "PadChannels", "channels": 10**12}, {"type": "BatchNorm"}),
+                      FIT),
+    "huge_channels_beyond_64_bits": (
+        instead({"type": "PadChannels", "channels": 10**30}, {"type": "BatchNorm"}), BUILT),
+    "huge_doubled": (
+        instead(*[{"type": "Concat", "branches": [None, {"type": "ReLU"}]}] * 2000,
+                {"type": "BatchNorm"}), BUILT),
+    "branches_all_gone": (instead({"type": "Concat", "branches": []}), BUILT),
+    "layer_gone": (instead(None), UNKNOWN),
     "huge_digits": (instead(kernel(filters=10**4000)), ANY),
     "huge_strides": (instead(kernel(strides=10**400, padding="same")), ANY),
     "huge_padding": (instead(kernel(padding=10**12), {"type": "Flatten"},

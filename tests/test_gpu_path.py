@@ -155,6 +155,9 @@ BLOCKS = {
     "tanh": lambda: [mc.Tanh()],
     "sigmoid": lambda: [mc.Sigmoid()],
     "softmax": lambda: [mc.Softmax()],
+    "scale": lambda: [mc.Scale(-0.3)],
+    "padchannels": lambda: [mc.PadChannels(5)],
+    "concat_with_x": lambda: [mc.Concat([mc.Conv2D(3, 1), None])],
     "residual": lambda: [
         mc.Residual([mc.Conv2D(4, 3, padding="same"), mc.BatchNorm()], mc.Conv2D(4, 1))
     ],

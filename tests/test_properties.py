@@ -241,6 +241,8 @@ CONSTRUCTORS = {
     "Concat": (mc.Concat, {}, {
         "branches": (None, 3, "ReLU", object(), [], [None], [[None]], [[]], ["ReLU"], mc.ReLU),
     }),
+    "Scale": (mc.Scale, {"factor": 0.5}, {"factor": NUMBER}),
+    "PadChannels": (mc.PadChannels, {"channels": 4}, {"channels": COUNT}),
     "L1": (mc.L1, {}, {"strength": NOT_NEGATIVE}),
     "L2": (mc.L2, {}, {"strength": NOT_NEGATIVE}),
     "Penalty": (mc.Penalty, {}, {"l1": NOT_NEGATIVE, "l2": NOT_NEGATIVE}),

@@ -77,8 +77,13 @@ class Concat(Layer):
     branches: list[Layer | list[Layer] | None]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.branches, tuple | list) or not self.branches:
-            raise ValueError("Concat: expected a list of branches, each a layer, a list or None")
+        if not isinstance(self.branches, tuple | list) or not any(
+            branch is not None for branch in self.branches
+        ):
+            raise ValueError(
+                "Concat: expected a list of branches, each a layer or a list of them; None is x "
+                "itself, beside others"
+            )
         self.parts = [None if each is None else as_layer(each) for each in self.branches]
         if self.trainable is not True:
             self.trainable = self.trainable  # of the layers inside

@@ -135,14 +135,13 @@ def test_from_config_refuses_unknown_and_missing_arguments():
         from_config({"type": "Dense"})
 
 
-def test_from_config_refuses_nothing_but_for_branches():
-    for kind in ("Sequential", "Concat"):
-        config = {"type": kind, "layers" if kind == "Sequential" else "branches": [None]}
-        if kind == "Concat":
-            assert from_config(config).parts == [None]
-        else:
-            with pytest.raises(ValueError, match="unknown layer type None"):
-                from_config(config)
+def test_from_config_takes_none_as_a_branch_only():
+    relu = {"type": "ReLU"}
+    assert from_config({"type": "Concat", "branches": [None, relu]}).parts[0] is None
+    with pytest.raises(ValueError, match="unknown layer type None"):
+        from_config({"type": "Sequential", "layers": [None, relu]})
+    with pytest.raises(ValueError, match="None is x itself, beside others"):
+        from_config({"type": "Concat", "branches": [None]})
 
 
 def test_from_config_takes_own_layers():

@@ -134,7 +134,7 @@ NETWORKS = {  # layers, shape of a picture
             *(mc.Concat([None, [mc.BatchNorm(), mc.ReLU(), mc.Conv2D(3, 3, padding="same")]])
               for _ in range(2)),
             mc.BatchNorm(), mc.ReLU(), mc.Conv2D(4, 1), mc.AveragePool2D(2),
-            mc.Concat([[mc.Conv2D(3, 1)], None]), mc.Concat([None]), mc.Concat([None, None]),
+            mc.Concat([[mc.Conv2D(3, 1)], None]), mc.Concat([None, mc.Tanh(), None]),
             mc.GlobalAveragePool2D(), mc.Dense(4),
         ],
         (6, 7, 3),
