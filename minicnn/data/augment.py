@@ -7,7 +7,7 @@ and a GPU is never waited for.  So a function of your own will do as well.
 
 What depends on the epoch has a method ``for_epoch(epoch, count, seed, xp)``: `Batches` asks it for
 what varies the batches of this epoch, of a data set of so many examples in the library xp.  If
-that has a method ``of(chosen)``, it is asked for what varies the examples of a batch
+that has a method ``for_examples(chosen)``, it is asked for what varies the examples of a batch
 (`functional.gather`).  `AlternatingFlip` does both.
 
 A GPU flips, shifts and covers while it gathers the batch: ``known_to_kernels`` says what a kernel

@@ -62,7 +62,7 @@ class Mirrored:
 
     which: Array
 
-    def of(self, chosen: Array | slice) -> Mirrored:
+    def for_examples(self, chosen: Array | slice) -> Mirrored:
         """Return the same for some of the pictures."""
         return Mirrored(self.which[chosen])
 

@@ -23,12 +23,13 @@ def gather(
 
     x: (M, ...).  labels: (M, ...).  chosen: integers (N,), or a slice.  varied: what is done to the
     batch, one after the other (`data.augment`), with random numbers of ``rng``; one that isn't the
-    same for all M examples has a method ``of``, which gives the one for the chosen.  Returns the
-    batch and its labels; without variations and by a slice they are views of x and labels.
+    same for all M examples has a method ``for_examples``, which gives the one for those chosen.
+    Returns the batch and its labels; without variations and by a slice they are views of x and
+    labels.
     """
     batch, targets = x[chosen], labels[chosen]
     for vary in varied:
-        if hasattr(vary, "of"):
-            vary = vary.of(chosen)
+        if hasattr(vary, "for_examples"):
+            vary = vary.for_examples(chosen)
         batch, targets = vary(batch, targets, rng)
     return batch, targets
