@@ -45,7 +45,7 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """A learning rate to train with; a schedule may rise to three times as much."""
+        """A learning rate to train with, or for a schedule to rise to."""
         lowest = int(self.smoothed.argmin())
         return float(self.rates[lowest]) / BELOW if lowest > 0 else None
 

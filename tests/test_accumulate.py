@@ -76,6 +76,16 @@ def test_parts_have_the_gradient_of_the_whole_on_the_gpu(standin, loss):
     compare("gpu", 3, LOSSES[loss], shares=False)
 
 
+def test_parts_do_not_wait_for_the_gpu(standin):
+    model = built(mc.BatchNorm(), mc.Dropout(0.2), device="gpu")
+    x, labels = map(model.device.asarray, pictures())
+    optimizer, meter = mc.Adam(), mc.Meter()
+    mc.train_step(model, optimizer, x, labels, meter=meter, accumulate=3)
+    standin.counts.reset()
+    mc.train_step(model, optimizer, x, labels, meter=meter, accumulate=3)
+    assert standin.counts.synchronizations == 0
+
+
 def test_parts_of_a_loss_of_ones_own():
     compare("cpu", 4, lambda logits, labels: mc.MeanSquaredError()(logits, labels), shares=True)
 

@@ -83,7 +83,7 @@ class CutMix(Mixing):
 
     As in the paper's algorithm, one box serves the whole batch: its middle is any pixel, and what
     is outside the picture is cut off, so that s is counted afterwards, pixel by pixel.  A batch is
-    left as it is with chance 1 - ``probability`` (the paper's 0.5 for CIFAR, 1 for ImageNet).
+    left as it is with chance 1 - ``probability`` (its authors' code takes 0.5 on CIFAR).
 
     The labels become distributions, as those of `MixUp`; both may be used, one after the other.
     Raises ValueError if alpha <= 0, classes < 2, probability isn't 0 to 1, or the labels have
