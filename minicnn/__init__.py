@@ -49,6 +49,7 @@ from .layers import (
     Softmax,
     Tanh,
 )
+from .lookahead import Lookahead
 from .losses import CrossEntropy, MeanSquaredError
 from .lr_finder import find_lr
 from .metrics import Meter
@@ -94,6 +95,7 @@ __all__ = [
     "Interrupted",
     "Layer",
     "LeakyReLU",
+    "Lookahead",
     "MaxPool2D",
     "MeanSquaredError",
     "Meter",

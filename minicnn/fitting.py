@@ -177,5 +177,5 @@ def check_sizes(model: Sequential, batches: Batches, accumulate: int) -> None:
 
 def needs_two(model: Sequential) -> bool:
     """Whether some BatchNorm gets one value a picture and channel: one picture is too few."""
-    layers = [layer for layer in model.walk() if isinstance(layer, BatchNorm)]
+    layers = [layer for layer in model.walk() if isinstance(layer, BatchNorm) and layer.trainable]
     return any(prod(layer.input_shape[:-1]) == 1 for layer in layers)

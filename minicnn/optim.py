@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from .backend import Array, array_module, beside
 from .functional import update
 from .groups import Group, Part, check_factors, make_groups
+from .lookahead import Lookahead
 from .options import number
 from .params import Parameters
 from .schedule import Schedule
@@ -53,6 +54,8 @@ class Optimizer(Owned):
     Parameters that are frozen (`Layer.trainable`) stay as they are, and their part of the memory:
     they don't decay, and don't count in the length of the gradient.
 
+    lookahead: a `Lookahead`, which keeps slow weights.
+
     One optimizer goes with one model: its memory has the shape of that model's buffers.
     """
 
@@ -62,11 +65,12 @@ class Optimizer(Owned):
     global_clipnorm: float | None = field(default=None, kw_only=True)
     ema_decay: float | None = field(default=None, kw_only=True)
     lr_scale: Mapping[str, float] | None = field(default=None, kw_only=True)
+    lookahead: Lookahead | None = field(default=None, kw_only=True)
 
     steps: int = field(default=0, init=False)
     """Steps taken so far."""
     memory: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
-    """Flat arrays in the shape of the parameters, by name: the rule's, and "average"."""
+    """Flat arrays in the shape of the parameters, by name: the rule's, "average", "slow"."""
 
     arrays: ClassVar[tuple[str, ...]] = ()
     """The names of what the rule remembers."""
@@ -82,6 +86,9 @@ class Optimizer(Owned):
         if self.lr_scale is not None:
             check_factors(self.lr_scale)
             self.lr_scale = {pattern: float(f) for pattern, f in self.lr_scale.items()}
+
+        if not isinstance(self.lookahead, Lookahead | None):
+            raise TypeError(f"lookahead {self.lookahead!r}: expected a Lookahead(every, decay)")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out of copies and pickles whose memory it is: a copy is for a copy of the model."""
@@ -103,6 +110,17 @@ class Optimizer(Owned):
             self.update(part, dw[group.where], lr * group.factor)
         if self.ema_decay is not None:
             update.average_update(self.memory["average"], params.data, self.ema_decay)
+        self.look_ahead(params)
+
+    def look_ahead(self, params: Parameters) -> None:
+        """After a step: if it is time, let the slow weights follow and go back to them."""
+        if self.lookahead is None or self.steps % self.lookahead.every:
+            return
+        decay, slow = self.lookahead.decay_at(self.steps), self.memory["slow"]
+        with beside(params.data):
+            for group in self.groups(params):
+                where = group.where
+                update.lookahead_update(slow[where], params.data[where], decay)
 
     def update(self, part: Part, dw: Array, lr: float) -> None:
         """Apply the rule to a part of the flat buffers, ``part.data`` and ``part.memory``."""
@@ -116,11 +134,11 @@ class Optimizer(Owned):
         """
         factors = {} if self.lr_scale is None else self.lr_scale
         check_factors(factors)
-        asked = params.slots, params.frozen, self.decayed(params), tuple(factors.items())
+        size, decayed = params.data.size, self.decayed(params)
+        asked = params.slots, params.frozen, decayed, tuple(factors.items())
         if self.grouped[0] != asked:
-            size = params.data.size
-            decayed = len(range(*self.decayed(params).indices(size)))
-            self.grouped = asked, make_groups(params.slots, size, decayed, params.frozen, factors)
+            count = len(range(*decayed.indices(size)))
+            self.grouped = asked, make_groups(params.slots, size, count, params.frozen, factors)
         return self.grouped[1]
 
     def prepare(self, params: Parameters) -> None:
@@ -135,8 +153,9 @@ class Optimizer(Owned):
         if not self.memory:
             zeros = array_module(params.data).zeros_like
             self.memory = {name: zeros(params.data) for name in self.arrays}
-            if self.ema_decay is not None:
-                self.memory["average"] = params.data.copy()
+        for name in self.averages:
+            if name not in self.memory:
+                self.memory[name] = params.data.copy()
         for name, array in self.memory.items():
             if array.shape != params.data.shape or array.dtype != params.data.dtype:
                 raise ValueError(
@@ -160,6 +179,12 @@ class Optimizer(Owned):
             dw[where] += params.data[where] * self.weight_decay
         return dw
 
+    @property
+    def averages(self) -> tuple[str, ...]:
+        """The names of the other weights that it remembers beside the model's own."""
+        asked = {"average": self.ema_decay is not None, "slow": self.lookahead is not None}
+        return tuple(name for name, wanted in asked.items() if wanted)
+
     decoupled: ClassVar[bool] = False
 
     def decayed(self, params: Parameters) -> slice:
@@ -167,18 +192,33 @@ class Optimizer(Owned):
         return slice(None) if self.decay_all else params.decayed
 
     @contextmanager
-    def averaged_weights(self, params: Parameters) -> Iterator[None]:
+    def averaged_weights(self, params: Parameters, kind: str | None = None) -> Iterator[None]:
         """Put the averaged weights into the model while the block runs, then the own ones again."""
-        if "average" not in self.memory:
-            raise ValueError("no averaged weights: give ema_decay, and take a step")
         with beside(params.data):
             own = params.data.copy()
-            params.data[...] = self.memory["average"]
+        self.use_averaged(params, kind)
         try:
             yield
         finally:
             with beside(params.data):
                 params.data[...] = own
+
+    def use_averaged(self, params: Parameters, kind: str | None = None) -> None:
+        """Put the averaged weights into the model for good; frozen ones stay.
+
+        kind: "average" (``ema_decay``) or "slow" (``lookahead``); the first that there is if None.
+        BatchNorm's running statistics stay those of the weights of training: after an average over
+        many steps, let ``model.forward(x, training=True)`` see some batches, and they follow.
+        """
+        there = [name for name in ("average", "slow") if name in self.memory]
+        if kind not in (None, *there) or not there:
+            which = "averaged" if kind is None else kind
+            raise ValueError(
+                f"no {which} weights: give ema_decay, and take a step (or lookahead, for slow ones)"
+            )
+        with beside(params.data):
+            for group in self.groups(params):
+                params.data[group.where] = self.memory[kind or there[0]][group.where]
 
 
 @dataclass(eq=False)

@@ -91,6 +91,16 @@ def one_cycle(
     return schedule
 
 
+def rise(value: float, steps: int, power: float = 3.0) -> Schedule:
+    """Rise from 0 to ``value`` in ``steps`` steps like a power of their share, and stay there.
+
+    For `Lookahead`'s decay rather than for a learning rate.
+    """
+    value, power = number(value, "value", least=0), number(power, "power", above=0)
+    steps = whole(steps, "steps")
+    return lambda step: value * min(step / steps, 1.0) ** power
+
+
 def triangle(
     peak: float, steps: int, rise: float = 0.23, start: float = 0.2, final: float = 0.07
 ) -> Schedule:

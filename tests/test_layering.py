@@ -19,7 +19,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 FLOORS = [
     {"backend", "streams", "files", "signals", "options", "pages", "parallel"},
     {"functional", "initializers", "schedule", "workers"},
-    {"params", "groups"},
+    {"params", "groups", "lookahead"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},
     {"models", "gradcheck", "plan", "progress"},
     {"diagnosis", "doctor", "views"},

@@ -122,7 +122,8 @@ def refuse_others(contents: Contents, parts: Parts) -> None:
     """Raise `CheckpointError` if a checkpoint is of a run that isn't this one."""
     found, mine = contents.description, describe(parts.model)
     run, saved = found["run"], found["optimizer"]
-    refuse(contents, "architecture", found.get("architecture"), mine["architecture"])
+    architectures = (trained_or_not(each.get("architecture")) for each in (found, mine))
+    refuse(contents, "architecture", *architectures)
     refuse(contents, "picture shape", found.get("input_shape"), mine["input_shape"])
     refuse(contents, "dtype", found.get("dtype"), mine["dtype"])
     refuse(contents, "optimizer", saved["type"], type(parts.optimizer).__name__)
@@ -131,15 +132,21 @@ def refuse_others(contents: Contents, parts: Parts) -> None:
     refuse(contents, "seeds", seeds, {name: s.seed for name, s in parts.streams().items()})
 
 
+def trained_or_not(config: Any) -> Any:
+    """Return an architecture without what is trained in it: that may change."""
+    if isinstance(config, dict):
+        return {k: trained_or_not(value) for k, value in config.items() if k != "trainable"}
+    return list(map(trained_or_not, config)) if isinstance(config, list | tuple) else config
+
+
 def memory_of(contents: Contents, parts: Parts) -> dict[str, Shape]:
     """Return the name and shape of everything that a file has to hold of the optimizer's memory.
 
     Memory that only other options would need doesn't matter.
     """
     optimizer, saved = parts.optimizer, contents.description["optimizer"]
-    average = ("average",) if optimizer.ema_decay is not None else ()
     memory: dict[str, Shape] = {}
-    for kind in (*optimizer.arrays, *average):
+    for kind in (*optimizer.arrays, *optimizer.averages):
         if any(name.startswith(f"optimizer/{kind}/") for name in contents.shapes):
             for name, wanted in parts.model.declarations().items():
                 memory[f"optimizer/{kind}/{name}"] = wanted.shape
@@ -155,6 +162,11 @@ def say_differences(contents: Contents, parts: Parts) -> None:
     """Warn of everything in which the run goes on differently."""
     optimizer, saved = parts.optimizer, contents.description["optimizer"]
     batch_size = contents.description["run"]["batch_size"]
+    mine = json.loads(json.dumps(parts.model.config()))
+    if contents.description["architecture"] != mine:  # no more than that, see `refuse_others`
+        frozen = ", ".join(sorted(parts.model.params.frozen)) or "nothing"
+        text = f"{contents.path}: going on with {shorten(frozen)} frozen, which wasn't so before"
+        warnings.warn(text, CheckpointWarning, stacklevel=2)
     if batch_size != parts.batches.batch_size:
         say(contents, "batch_size", batch_size, parts.batches.batch_size)
     if not isinstance(optimizer.lr, ReduceOnPlateau) or saved["plateau"] is None:
@@ -172,9 +184,12 @@ def say_differences(contents: Contents, parts: Parts) -> None:
 
 
 def options(optimizer: Optimizer) -> dict[str, Any]:
-    """Return an optimizer's arguments but the learning rate."""
+    """Return an optimizer's arguments but the learning rate, as JSON can hold them."""
     kept = ("lr", "steps", "memory")
-    return {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name not in kept}
+    found = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name not in kept}
+    if optimizer.lookahead is not None:
+        found["lookahead"] = optimizer.lookahead.described()
+    return found
 
 
 def refuse(contents: Contents, what: str, found: Any, mine: Any) -> None:

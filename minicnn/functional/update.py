@@ -88,3 +88,14 @@ def decay_update(w: Array, amount: float) -> None:
 def average_update(average: Array, w: Array, decay: float) -> None:
     """Follow the weights with a slower copy: average <- decay average + (1 - decay) w."""
     average += (w - average) * (1 - decay)
+
+
+@singledispatch
+def lookahead_update(slow: Array, w: Array, decay: float) -> None:
+    """Let slow weights follow, and put the weights where they are (Zhang et al. 2019, algorithm 1).
+
+    slow <- decay slow + (1 - decay) w
+    w <- slow
+    """
+    slow += (w - slow) * (1 - decay)
+    w[...] = slow

@@ -129,3 +129,10 @@ def test_adam_first_step_is_lr_whatever_the_gradient(backend):
     m, s = backend.xp.zeros((2, 3))
     f.adam_update(w, backend.array(np.array([1e-3, -5.0, 1e3])), m, s, 1, 0.1, 0.9, 0.999, 1e-12)
     np.testing.assert_allclose(backend.numpy(w), [-0.1, 0.1, -0.1], rtol=1e-8)
+
+
+def test_lookahead_meets_between(backend):
+    slow, w = backend.array(np.array([1.0, -2.0, 0.0])), backend.array(np.array([5.0, 2.0, 0.0]))
+    assert f.lookahead_update(slow, w, 0.75) is None
+    for array in (slow, w):
+        np.testing.assert_allclose(backend.numpy(array), [2.0, -1.0, 0.0], rtol=1e-12)

@@ -29,6 +29,24 @@ def test_frozen_network_in_processes(at_once):
     compare(*frozen("mixed", "norms"), N=7)
 
 
+def test_processes_see_what_optimizers_do_to_parts_of_the_weights(at_once):
+    """They have the arrays that there were when they were forked."""
+    x, labels = batch(build(CASES["mixed"][0](), (9, 11, 3), "float64"), 8), np.arange(8) % 4
+    weights = []
+    for allowed in (True, False):
+        model = build(CASES["mixed"][0](), (9, 11, 3), "float64")
+        optimizer = mc.SGD(
+            0.05, 0.9, lr_scale={"*/beta": 3}, lookahead=mc.Lookahead(2, 0.5), ema_decay=0.5
+        )
+        with mc.threads(2), mc.processes(allowed):
+            for k in range(6):
+                mc.train_step(model, optimizer, x, labels)
+                model["batchnorm_1"].trainable = k < 3
+        optimizer.use_averaged(model.params)
+        weights.append(model.params.data.copy())
+    np.testing.assert_array_equal(*weights)
+
+
 @pytest.mark.parametrize("way", ["base", "everything"])
 def test_frozen_base_is_forward_only_and_keeps_nothing(way):
     make, shape = frozen("vgg", way)

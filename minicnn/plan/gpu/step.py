@@ -86,6 +86,7 @@ class Step:
         self.times += 1
         optimizer.steps += 1
         plan.count()
+        optimizer.look_ahead(plan.params)  # beside the graph, now and then
         if meter is not None:
             meter.examples += plan.N
         return self.counted.value.copy()
@@ -107,7 +108,7 @@ def settings_of(
     optimizer: Optimizer, loss: Any, labels: Array, params: Parameters
 ) -> tuple[Any, ...]:
     """Return all that a step was written for, but for what it asks for in each step."""
-    changing = {"lr", "steps", "memory", "owner", "lr_scale", "grouped"}
+    changing = {"lr", "steps", "memory", "owner", "lr_scale", "grouped", "lookahead"}
     options = tuple((k, v) for k, v in vars(optimizer).items() if k not in changing)
     memory = tuple(id(array) for array in optimizer.memory.values())
     groups = optimizer.groups(params)

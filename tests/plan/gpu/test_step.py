@@ -107,6 +107,9 @@ OPTIMIZERS = {
     "sgd with rates by name": lambda: mc.SGD(
         0.05, momentum=0.9, weight_decay=0.1, global_clipnorm=0.3, lr_scale={"*/b": 4}
     ),
+    "lookahead": lambda: mc.SGD(
+        0.05, momentum=0.9, ema_decay=0.8, lookahead=mc.Lookahead(3, lambda step: 0.1 * step)
+    ),
     "cosine": lambda: mc.AdamW(mc.schedule.cosine(1e-2, steps=9, warmup=3)),
 }
 
