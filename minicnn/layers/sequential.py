@@ -15,8 +15,9 @@ from ..options import is_whole, whole
 from ..params import Declaration, Parameters, Views
 from ..streams import Stream
 from .base import Layer, ShapeError, join, naming
+from .checks import check_input, check_layers, check_shape
 from .dtypes import resolve_dtype
-from .inputs import check_input, check_shape
+from .head import replace_head
 from .summary import Summary
 
 
@@ -87,20 +88,7 @@ class Sequential(Layer):
             raise ShapeError(
                 f"input_shape {input_shape!r}: expected that of one picture, (H, W, C)"
             )
-        twice = [layer for layer, n in Counter(map(id, self.walk())).items() if n > 1]
-        if twice:
-            layer = next(layer for layer in self.walk() if id(layer) == twice[0])
-            raise ValueError(
-                f"{layer} stands in the model twice. A layer keeps what its own backward needs, so "
-                "each place needs an object of its own: make a second one"
-            )
-        for layer in self.walk():
-            owner = None if layer.root is None else layer.root()
-            if owner is not None and owner is not self:
-                raise ValueError(
-                    f"{layer} is part of another model, which would lose it: give this one a layer "
-                    "of its own, or copy.deepcopy(layer)"
-                )
+        check_layers(self)
         self.connect(shape, "")
 
     def allocate(
@@ -258,6 +246,16 @@ class Sequential(Layer):
         """
         self.check_built()
         return self.profiler(x, labels)
+
+    def replace_head(self, classes: int, seed: int = 0, names: Sequence[str] = ()) -> Sequential:
+        """Give the last Dense ``classes`` outputs and weights drawn by ``seed``; return self.
+
+        All else keeps its weights and its state.  Behind that Dense only layers may stand that
+        have nothing of their own, such as activations.  names: of the classes; those of before go.
+        The parameters are new arrays: optimizers of before refuse them.
+        """
+        replace_head(self, classes, seed, names)
+        return self
 
     def config(self) -> dict[str, Any]:
         named = {"name": self.name} if self.name else {}

@@ -1,7 +1,8 @@
-"""Whether pictures are what a model expects, and what is wrong with them if not."""
+"""Whether layers make a model, and pictures are what it expects; what is wrong if not."""
 
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,24 @@ from .norm import Normalize
 
 if TYPE_CHECKING:
     from .sequential import Sequential
+
+
+def check_layers(model: Sequential) -> None:
+    """Raise ValueError for a layer that stands in a model twice, or in another one already."""
+    twice = [layer for layer, n in Counter(map(id, model.walk())).items() if n > 1]
+    if twice:
+        layer = next(layer for layer in model.walk() if id(layer) == twice[0])
+        raise ValueError(
+            f"{layer} stands in the model twice. A layer keeps what its own backward needs, so "
+            "each place needs an object of its own: make a second one"
+        )
+    for layer in model.walk():
+        owner = None if layer.root is None else layer.root()
+        if owner is not None and owner is not model:
+            raise ValueError(
+                f"{layer} is part of another model, which would lose it: give this one a layer "
+                "of its own, or copy.deepcopy(layer)"
+            )
 
 
 def check_input(model: Sequential, x: Array) -> Array:
