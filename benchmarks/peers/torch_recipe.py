@@ -50,8 +50,9 @@ class TorchRecipe:
         copy_weights(self.module, [mc.to_numpy(array) for array in model.params.values()])
         if self.device.type == "cuda":
             self.module.to(self.device, memory_format=torch.channels_last)
-        pairs = zip(model.params, trained(self.module), strict=True)
-        self.parameters: dict[str, nn.Parameter] = {name: found[0] for name, found in pairs}
+        found = dict(zip(model.params, trained(self.module), strict=True))
+        self.parameters = {name: parameter for name, (parameter, _, _) in found.items()}
+        self.turned = {name: turned for name, (_, turned, _) in found.items()}
         ours = [layer for layer in model.walk() if isinstance(layer, mc.BatchNorm)]
         theirs = [part for part in self.module.modules() if isinstance(part, NORMS)]
         self.norms = list(zip(ours, theirs, strict=True))
@@ -140,6 +141,10 @@ class TorchRecipe:
             yield
         finally:
             self.put(kept)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the twin's parameters by our names and in our layout."""
+        return {n: self.turned[n](p.detach()).numpy() for n, p in self.parameters.items()}
 
     @torch.no_grad()
     def put(self, values: list[Tensor]) -> None:
