@@ -121,13 +121,6 @@ def triangle(
     return schedule
 
 
-def ramp(top: float, steps: int, power: float = 1.0) -> Schedule:
-    """Rise from 0 to ``top`` as (step / steps)^power; afterwards it stays there."""
-    steps, top = whole(steps, "steps"), number(top, "top", least=0)
-    power = number(power, "power", above=0)
-    return lambda step: top * min(step / steps, 1.0) ** power
-
-
 def descend(begin: float, end: float, share: float) -> float:
     """Go from ``begin`` to ``end`` along half a cosine; ``share`` of the way, 1 at most."""
     return end + (begin - end) * (1 + cos(pi * min(share, 1.0))) / 2

@@ -54,11 +54,6 @@ def test_triangle_is_airbenchs():
     assert schedule.triangle(1.0, steps=2)(0) == 1.0  # no step before the top
 
 
-def test_ramp_rises_as_a_power():
-    top = schedule.ramp(0.8, steps=10, power=3)
-    assert [top(0), top(5), top(10), top(11)] == pytest.approx([0, 0.1, 0.8, 0.8])
-
-
 def test_cosine_corners():
     lr = schedule.cosine(0.1, steps=110, warmup=10, final=0.02)
     assert lr(0) == pytest.approx(0.01) and lr(9) == lr(10) == pytest.approx(0.1)

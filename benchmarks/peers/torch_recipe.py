@@ -61,7 +61,7 @@ class TorchRecipe:
         self.optimizer = optimizer(self.ours, self.groups())
         self.steps = 0
         self.average = [p.detach().clone() for p in self.parameters.values()]
-        self.slow: list[Tensor] = []
+        self.slow = [average.clone() for average in self.average]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "float16")
         self.freeze(0)
 
@@ -127,16 +127,24 @@ class TorchRecipe:
     @torch.no_grad()
     def follow(self) -> None:
         """Do what comes after the rule: the average of the weights, and lookahead."""
-        weights = list(self.parameters.values())
+        weights, ahead = list(self.parameters.values()), self.ours.lookahead
         if self.ours.ema_decay is not None:
-            torch._foreach_lerp_(self.average, weights, 1 - self.ours.ema_decay)
+            for average, w in zip(self.average, weights, strict=True):
+                average.lerp_(w, 1 - self.ours.ema_decay)
+        if ahead is not None and self.steps % ahead.every == 0:
+            decay = ahead.decay_at(self.steps)
+            for slow, w in zip(self.slow, weights, strict=True):
+                if w.requires_grad:
+                    w.copy_(slow.lerp_(w, 1 - decay))
 
     @contextmanager
     def weights_to_test(self) -> Iterator[None]:
-        """Put the averaged weights into the twin while the block runs, if the recipe has some."""
+        """Put into the twin, while the block runs, the weights that the recipe tests."""
         kept = [p.detach().clone() for p in self.parameters.values()]
         if self.ours.ema_decay is not None:
             self.put(self.average)
+        elif self.ours.lookahead is not None:
+            self.put(self.slow)
         try:
             yield
         finally:
@@ -148,9 +156,10 @@ class TorchRecipe:
 
     @torch.no_grad()
     def put(self, values: list[Tensor]) -> None:
-        """Write values into the parameters."""
+        """Write values into the parameters, but for those that are frozen."""
         for parameter, value in zip(self.parameters.values(), values, strict=True):
-            parameter.copy_(value)
+            if parameter.requires_grad:
+                parameter.copy_(value)
 
     @torch.no_grad()
     def evaluate(self, x: np.ndarray, y: np.ndarray, batch: int = 256) -> dict[str, float]:

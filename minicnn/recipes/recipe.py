@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import models, optim
+from .. import models, optim, schedule
 from ..backend import Device, Shape
 from ..data import augment
 from ..layers import Layer, Sequential
 from ..losses import CrossEntropy
 from ..optim import Optimizer
 from ..options import whole
-from ..schedule import Schedule, ramp
+from ..schedule import Schedule
 from .reading import (
     DTYPES,
     FIELDS,
@@ -230,12 +230,16 @@ class Recipe:
             options["lookahead"] = self.lookahead(steps_per_epoch)
         return OPTIMIZERS[options.pop("name")](lr=lr, **options)
 
-    def lookahead(self, steps_per_epoch: int) -> optim.Lookahead:
+    def lookahead(self, steps_per_epoch: int) -> Any:
         """Return the lookahead of the optimizer; with a power its decay grows with the run."""
+        from ..lookahead import Lookahead
+
         options = dict(self.tables["optimizer"]["lookahead"])
-        if power := options.pop("power"):
-            options["decay"] = ramp(options["decay"], steps_per_epoch * self.epochs, power)
-        return optim.Lookahead(**options)
+        power, made = options.pop("power"), Lookahead(**options)
+        if not power:
+            return made
+        rising = schedule.rise(options["decay"], steps_per_epoch * self.epochs, power)
+        return Lookahead(options["every"], rising)
 
     def augment(self) -> list[Any]:
         """Return what varies the pictures, in order."""
@@ -261,13 +265,14 @@ class Recipe:
     def weights_to_test(self, model: Sequential, optimizer: Optimizer) -> Iterator[None]:
         """Put into the model, while the block runs, the weights that are to be tested and kept.
 
-        They are the averaged ones if the recipe has an ``ema_decay``, and the model's own if not.
+        They are the averaged ones if the optimizer keeps an average (``ema_decay``), or else the
+        slow ones if it looks ahead, or else the model's own.
         """
-        if self.tables["optimizer"].get("ema_decay") is None:
-            yield
-        else:
+        if optimizer.averages:
             with optimizer.averaged_weights(model.params):
                 yield
+        else:
+            yield
 
 
 def layers_like(model: Sequential, pattern: str) -> Iterator[Layer]:

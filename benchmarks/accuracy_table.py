@@ -1,0 +1,200 @@
+"""What recipes reached as the table of docs/results.md, from the files of benchmarks/results/.
+
+    python benchmarks/accuracy_table.py
+    python benchmarks/accuracy_table.py FOLDER
+    python benchmarks/accuracy_table.py --write docs/results.md      # between the page's marks
+
+A line for each recipe, number of epochs and device.  Only runs count that were judged on the test
+set and came to their end; of two runs with the same seed, the one in the later file by name.
+What nobody measured says so, with the command that would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn beside this file
+
+import minicnn as mc
+from benchmarks.report import about
+from benchmarks.results import RESULTS, read
+
+MISSING = "not measured yet"
+HEAD = (
+    "network", "recipe", "parameters", "multiply-adds", "epochs", "device", "training",
+    "test accuracy", "data", "PyTorch, same recipe", "literature", "command",
+)  # fmt: skip
+BEGIN, END = "<!-- accuracy_table.py -->", "<!-- /accuracy_table.py -->"
+
+WANTED: dict[str, tuple[str, str]] = {
+    "tutorial": ("cpu", '70 % (TensorFlow\'s tutorial: "over 70 %")'),
+    "tutorial_best": ("cpu", ""),
+    "cifar_cnn": ("cpu", "79 % after 50 epochs (Keras' example)"),
+    "resnet20": ("cpu", "91.25 % (He et al. 2015), 92.16 % (Keras' example)"),
+    "cpu_quick": ("cpu", ""),
+    "cpu_best": ("cpu", "94.01 % (Jordan 2024, airbench94, with a GPU)"),
+    "resnet18": ("gpu", "93.02 % (kuangliu) to 94.98 % (edadaltocg)"),
+    "vgg16": ("gpu", "92.64 % (kuangliu) to 94.16 % (chenyaofo)"),
+    "speedrun94": ("gpu", "94.01 % (Jordan 2024, airbench94: mean of 1,000)"),
+}
+"""The recipes that the table has in any case, the device that each is for, and what is known."""
+
+Key = tuple[str, int, str]  # recipe, epochs, device
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=RESULTS)
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put it into this page")
+    return parser.parse_args(argv)
+
+
+def gathered(records: list[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
+    """Return the runs that count by recipe, epochs and device, each with its record."""
+    found: dict[Key, dict[str, Any]] = {}
+    for record in records:
+        for run in record["runs"] if record["kind"] == "accuracy" else []:
+            if run["judged_on"] != "test set" or run["stopped"]:
+                continue
+            kind = "cpu" if run["device"] == "CPU" else "gpu"
+            group = found.setdefault((run["recipe"], run["epochs"], kind), {"runs": {}})
+            group["runs"][run["framework"], run["seed"]] = run
+            if run["framework"] == "minicnn" or "command" not in group:
+                group |= {"command": record["command"], "machine": record["machine"]}
+    return found
+
+
+def rows(found: dict[Key, dict[str, Any]]) -> list[list[str]]:
+    """Return the lines: the recipes that are wanted, in their order, then all others."""
+    lines = []
+    for recipe, (kind, _) in WANTED.items():
+        measured = [key for key in found if key[0] == recipe]
+        lines += [row(key, found[key]) for key in sorted(measured)]
+        if not measured:
+            lines.append(missing(recipe, kind))
+    return lines + [row(key, found[key]) for key in sorted(found) if key[0] not in WANTED]
+
+
+def row(key: Key, group: dict[str, Any]) -> list[str]:
+    """Return the line of what was measured."""
+    recipe, epochs, kind = key
+    runs = list(group["runs"].values())
+    ours = [run for run in runs if run["framework"] == "minicnn"]
+    first = (ours or runs)[0]
+    return [
+        network(first["tables"]["model"]),
+        recipe,
+        f"{first['parameters']:,}",
+        f"{first['multiply_adds']:,}",
+        str(epochs),
+        cores(group["machine"]) if kind == "cpu" else first["device"].replace("NVIDIA ", ""),
+        time_of(ours),
+        accuracy_of(ours),
+        ", ".join(sorted({run["data"]["copy"] for run in runs})),
+        accuracy_of([run for run in runs if run["framework"] == "torch"]),
+        WANTED.get(recipe, ("", ""))[1],
+        f"`{group['command']}`",
+    ]
+
+
+def missing(recipe: str, kind: str) -> list[str]:
+    """Return the line of what nobody measured, with the command for it."""
+    found = mc.recipes.load(recipe)
+    command = f"python benchmarks/accuracy.py --recipes {recipe} --frameworks minicnn,torch"
+    command += " --device gpu" if kind == "gpu" else ""
+    summary = found.changed(dtype="float32").build_model((32, 32, 3)).summary()
+    return [
+        network(found.tables["model"]),
+        recipe,
+        f"{summary.parameters:,}",
+        f"{summary.multiply_adds:,}",
+        str(found.epochs),
+        kind.upper(),
+        MISSING,
+        MISSING,
+        "",
+        MISSING,
+        WANTED[recipe][1],
+        f"`{command} --data-dir DATA_DIR --json`",
+    ]
+
+
+def network(table: dict[str, Any]) -> str:
+    """Name a network, with its options: "vgg11(filters=16)"."""
+    options = [f"{k}={list(v) if isinstance(v, tuple) else v}" for k, v in table.items()]
+    more = ", ".join(option for option in options if not option.startswith("name="))
+    return f"{table['name']}({more})" if more else str(table["name"])
+
+
+def cores(machine: dict[str, Any]) -> str:
+    """Name a CPU."""
+    name = machine["cpu"].replace("(R)", "").replace(" Processor", "")
+    return f"{machine['cores']} cores, {name}"
+
+
+def time_of(runs: list[dict[str, Any]]) -> str:
+    """Write the median time of training."""
+    if not runs:
+        return MISSING
+    seconds = median(run["training_seconds"] for run in runs)
+    return f"{seconds / 60:,.1f} min" if seconds >= 120 else f"{seconds:,.1f} s"
+
+
+def accuracy_of(runs: list[dict[str, Any]]) -> str:
+    """Write the mean accuracy and its spread: "70.07 % (69.90 to 70.30, 3 seeds)"."""
+    if not runs:
+        return MISSING
+    values = [100 * run["accuracy"] for run in runs]
+    if len(values) == 1:
+        return f"{values[0]:.2f} % (1 seed)"
+    return f"{mean(values):.2f} % ({min(values):.2f} to {max(values):.2f}, {len(values)} seeds)"
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """Return the table, and below it machines and versions."""
+    cells = [HEAD, ("---",) * len(HEAD), *rows(gathered(records))]
+    lines = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in cells]
+    places = {place(r): None for r in records if r["kind"] == "accuracy" and r["runs"]}
+    return "\n".join([*lines, "", *(f"- {where}" for where in places)]).rstrip()
+
+
+def place(record: dict[str, Any]) -> str:
+    """Return one line about machine, versions and date of a record."""
+    machine, rest, _ = about(record).split("\n")
+    return f"{machine.partition(', load')[0]}. {rest}. {record['date']}."
+
+
+def put(page: str, table: str) -> str:
+    """Return a page with the table between its marks; raise ValueError if it has none."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no place for the table: expected the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code, 2 if the page can't be written."""
+    args = arguments(argv)
+    table = markdown(read(args.folder))
+    if args.write is None:
+        print(table)
+        return 0
+    try:
+        page = put(args.write.read_text(encoding="utf-8"), table)
+        args.write.write_text(page, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"accuracy_table: {args.write}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
