@@ -4,15 +4,18 @@
     python benchmarks/accuracy_table.py FOLDER
     python benchmarks/accuracy_table.py --write docs/results.md      # between the page's marks
 
-A line for each recipe, number of epochs and device.  Only runs count that were judged on the test
-set and came to their end; of two runs with the same seed, the one in the later file by name.
-What nobody measured says so, with the command that would.
+A line for each recipe, number of epochs, precision and device.  Only runs count that were judged on
+the test set, came to their end, and followed the recipe as it is now (``--epochs`` and ``--dtype``
+may be others); of two with the same seed, the one in the later file by name.  What nobody measured
+says so, with the command that would.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from math import prod
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -21,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the minicnn besi
 
 import minicnn as mc
 from benchmarks.report import about
-from benchmarks.results import RESULTS, read
+from benchmarks.results import RESULTS, read, rounded
 
 MISSING = "not measured yet"
 HEAD = (
@@ -43,7 +46,7 @@ WANTED: dict[str, tuple[str, str]] = {
 }
 """The recipes that the table has in any case, the device that each is for, and what is known."""
 
-Key = tuple[str, int, str]  # recipe, epochs, device
+Key = tuple[str, int, str, str]  # recipe, epochs, device, dtype
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,40 +60,53 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def gathered(records: list[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
-    """Return the runs that count by recipe, epochs and device, each with its record."""
+    """Return the runs that count by recipe, epochs, device and precision, each with its record."""
     found: dict[Key, dict[str, Any]] = {}
+    now = {name: steps_of(mc.recipes.load(name).tables) for name in mc.recipes.names()}
     for record in records:
         for run in record["runs"] if record["kind"] == "accuracy" else []:
+            name = run["recipe"]
             if run["judged_on"] != "test set" or run["stopped"]:
                 continue
+            if name not in now or steps_of(run["tables"]) != now[name]:
+                continue  # another recipe, or one that has changed since
             kind = "cpu" if run["device"] == "CPU" else "gpu"
-            group = found.setdefault((run["recipe"], run["epochs"], kind), {"runs": {}})
+            key = name, run["epochs"], kind, run["tables"]["training"]["dtype"]
+            group = found.setdefault(key, {"runs": {}})
             group["runs"][run["framework"], run["seed"]] = run
             if run["framework"] == "minicnn" or "command" not in group:
                 group |= {"command": record["command"], "machine": record["machine"]}
     return found
 
 
+def steps_of(tables: dict[str, Any]) -> dict[str, Any]:
+    """Return what a recipe does, as a file of results has it: all but epochs and precision."""
+    plain = rounded(json.loads(json.dumps(tables)))
+    free = ("epochs", "dtype")
+    training = {key: value for key, value in plain["training"].items() if key not in free}
+    return {**{k: v for k, v in plain.items() if k not in ("about", "name")}, "training": training}
+
+
 def rows(found: dict[Key, dict[str, Any]]) -> list[list[str]]:
     """Return the lines: the recipes that are wanted, in their order, then all others."""
     lines = []
-    for recipe, (kind, _) in WANTED.items():
+    for recipe in dict.fromkeys([*WANTED, *(key[0] for key in sorted(found))]):
         measured = [key for key in found if key[0] == recipe]
         lines += [row(key, found[key]) for key in sorted(measured)]
         if not measured:
-            lines.append(missing(recipe, kind))
-    return lines + [row(key, found[key]) for key in sorted(found) if key[0] not in WANTED]
+            lines.append(missing(recipe, WANTED[recipe][0]))
+    return lines
 
 
 def row(key: Key, group: dict[str, Any]) -> list[str]:
     """Return the line of what was measured."""
-    recipe, epochs, kind = key
+    recipe, epochs, kind, dtype = key
     runs = list(group["runs"].values())
     ours = [run for run in runs if run["framework"] == "minicnn"]
     first = (ours or runs)[0]
     return [
         network(first["tables"]["model"]),
-        recipe,
+        recipe if dtype == mc.recipes.load(recipe).dtype else f"{recipe}, {dtype}",
         f"{first['parameters']:,}",
         f"{first['multiply_adds']:,}",
         str(epochs),
@@ -109,12 +125,15 @@ def missing(recipe: str, kind: str) -> list[str]:
     found = mc.recipes.load(recipe)
     command = f"python benchmarks/accuracy.py --recipes {recipe} --frameworks minicnn,torch"
     command += " --device gpu" if kind == "gpu" else ""
-    summary = found.changed(dtype="float32").build_model((32, 32, 3)).summary()
+    model = found.network()
+    model.lay_out((32, 32, 3))  # shapes only: no memory is taken
+    parameters = sum(prod(declared.shape) for declared in model.declarations().values())
+    work = sum(layer.multiply_adds for layer in model.walk() if not layer.children())
     return [
         network(found.tables["model"]),
         recipe,
-        f"{summary.parameters:,}",
-        f"{summary.multiply_adds:,}",
+        f"{parameters:,}",
+        f"{work:,}",
         str(found.epochs),
         kind.upper(),
         MISSING,

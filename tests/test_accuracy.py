@@ -165,7 +165,8 @@ def test_torch_follows_speedrun(torch):
 @pytest.mark.torch
 def test_curves_tell_where_two_part(tmp_path, torch, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    flags = "--nets tutorial_cnn --pictures 128 --batch-size 32 --control --threads 1 --epochs 3 --lr 1e-3"
+    flags = "--nets tutorial_cnn --pictures 128 --batch-size 32 --control --threads 1"
+    flags += " --epochs 3 --lr 1e-3"
     places = ["--json", str(tmp_path), "--picture", str(tmp_path / "curves.png")]
     assert curves.main([*flags.split(), *places]) == 0
     (path,) = tmp_path.glob("*.json")

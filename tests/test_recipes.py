@@ -80,7 +80,7 @@ def test_recipe_takes_steps(name):
     steps = 5 * recipe.epochs
     rates = [optimizer.lr(step) for step in range(steps)]
     assert max(rates) == pytest.approx(recipe.tables["schedule"]["lr"], rel=0.02)
-    assert len(set(rates)) == 1 or rates[-1] < 0.11 * max(rates)
+    assert len(set(rates)) == 1 or rates[-1] < 0.2 * max(rates)
 
 
 def test_names_are_the_files():
