@@ -49,7 +49,7 @@ def speedrun94(classes: int = 10, widths: Sequence[int] = (64, 256, 256)) -> Seq
         raise ValueError(f"speedrun94: widths {widths}: expected three, one for each group")
     return Sequential(
         Normalize(CIFAR10_MEAN, CIFAR10_STD),
-        Conv2D(24, 2, name="whiten"),
+        Conv2D(24, 2, name="whiten", trainable=("b",)),
         GELU(),
         *group(widths[0]),
         *group(widths[1]),
