@@ -26,7 +26,7 @@ def inception_small(classes: int = 10, filters: int = 32) -> Sequential:
     Szegedy et al. 2016, section 3.1).  filters: f, a multiple of 4.
 
     For comparison, GoogLeNet fitted to 32x32 with 5.5 million parameters: 92.85 %
-    (huyvnphan/PyTorch_CIFAR10).  This one should reach 91 %, with the recipe ``resnet20``.
+    (huyvnphan/PyTorch_CIFAR10).  91 % is the aim here, with the recipe ``resnet20``.
     """
     f = whole(filters, "inception_small: filters")
     if f % 4:

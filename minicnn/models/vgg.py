@@ -34,8 +34,8 @@ def vgg11(classes: int = 10, filters: int = 64) -> Sequential:
         pictures (32, 32, 3) -> conv 64 -> pool -> conv 128 -> pool -> 2 of 256 -> pool
           -> 2 of 512 -> pool -> 2 of 512 -> pool -> (1, 1, 512) -> dense -> logits
 
-    Configuration A of Simonyan and Zisserman 2015, table 1; the rest as in `vgg16`.  92.79 %
-    (chenyaofo/pytorch-cifar-models, with a head of three dense layers).
+    Configuration A of Simonyan and Zisserman 2015, table 1; the rest as in `vgg16`.  92.39 %
+    (huyvnphan/PyTorch_CIFAR10, with a head of three dense layers).
     """
     return vgg(classes, (1, 1, 2, 2, 2), filters)
 
@@ -46,8 +46,8 @@ def vgg13(classes: int = 10, filters: int = 64) -> Sequential:
         pictures (32, 32, 3) -> 2 convs of 64 -> pool -> 2 of 128 -> pool -> 2 of 256 -> pool
           -> 2 of 512 -> pool -> 2 of 512 -> pool -> (1, 1, 512) -> dense -> logits
 
-    Configuration B of Simonyan and Zisserman 2015, table 1; the rest as in `vgg16`.  94.00 %
-    (chenyaofo/pytorch-cifar-models, with a head of three dense layers).
+    Configuration B of Simonyan and Zisserman 2015, table 1; the rest as in `vgg16`.  94.22 %
+    (huyvnphan/PyTorch_CIFAR10, with a head of three dense layers).
     """
     return vgg(classes, (2, 2, 2, 2, 2), filters)
 
@@ -63,7 +63,7 @@ def vgg16(classes: int = 10, filters: int = 64) -> Sequential:
     place of three, as in kuangliu/pytorch-cifar (there with biases: 14,728,266 parameters).
     filters: of the first stage; five poolings want pictures of 32x32 at least.
 
-    92.64 % (kuangliu), 94.16 % (chenyaofo, with a head of three dense layers).  Recipe ``vgg16``.
+    92.64 % (kuangliu), 94.00 % (huyvnphan, with a head of three dense layers).  Recipe ``vgg16``.
     """
     return vgg(classes, (2, 2, 3, 3, 3), filters)
 
@@ -74,7 +74,7 @@ def vgg19(classes: int = 10, filters: int = 64) -> Sequential:
         pictures (32, 32, 3) -> 2 convs of 64 -> pool -> 2 of 128 -> pool -> 4 of 256 -> pool
           -> 4 of 512 -> pool -> 4 of 512 -> pool -> (1, 1, 512) -> dense -> logits
 
-    Configuration E of Simonyan and Zisserman 2015, table 1; the rest as in `vgg16`.  93.91 %
-    (chenyaofo/pytorch-cifar-models, with a head of three dense layers).
+    Configuration E of Simonyan and Zisserman 2015, table 1; the rest as in `vgg16`.  93.95 %
+    (huyvnphan/PyTorch_CIFAR10, with a head of three dense layers).
     """
     return vgg(classes, (2, 2, 4, 4, 4), filters)

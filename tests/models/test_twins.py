@@ -38,6 +38,7 @@ def one_thread():
 def pair(name):
     """Return a small network and its twin, with equal weights and statistics, and a batch."""
     model = settled(name, dtype="float64")
+    model.trainable = True  # all gradients are compared
     for layer in model.walk():
         if isinstance(layer, mc.Dropout):
             layer.rate = 0.0  # both draw, but not the same
