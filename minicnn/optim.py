@@ -167,10 +167,10 @@ class Optimizer(Owned):
     def gradient(self, params: Parameters) -> Array:
         """Return the gradient to use, clipped and with weight decay; ``params.grad`` stays."""
         dw = params.grad
-        parts = [dw[group.where] for group in self.groups(params)]
-        if self.global_clipnorm is not None and parts:
+        groups = () if self.global_clipnorm is None else self.groups(params)
+        if self.global_clipnorm is not None and groups:
             xp = array_module(dw)
-            first, *others = ((part * part).sum() for part in parts)
+            first, *others = ((part * part).sum() for part in (dw[g.where] for g in groups))
             norm = xp.sqrt(sum(others, first))
             dw = dw * (self.global_clipnorm / xp.maximum(norm, self.global_clipnorm))
         if self.weight_decay and not self.decoupled:
