@@ -138,7 +138,7 @@ about = "a test's"
 name = "tutorial_cnn"
 [training]
 epochs = 3
-batch_size = 300
+batch_size = 90
 drop_last = true
 accumulate = 2
 [optimizer]
@@ -160,8 +160,10 @@ after = 1
 
 
 @pytest.fixture
-def recipe(tmp_path):
-    """Return the path of a recipe with something of everything."""
+def recipe(monkeypatch, train, tmp_path):
+    """Return the path of a recipe with something of everything, for 400 pictures."""
+    draw = mc.datasets.synthetic
+    monkeypatch.setattr(mc.datasets, "synthetic", lambda n, seed: draw(min(n, 400), seed=seed))
     path = tmp_path / "own.toml"
     path.write_text(RECIPE)
     return str(path)
@@ -174,7 +176,7 @@ def test_train_cifar_by_a_recipe(train, recipe, tmp_path):
     assert found["recipe"]["name"] == "own" and found["recipe"]["schedule"]["lr"] == 0.002
     assert found["recipe"]["training"]["epochs"] == 2 and found["model"] == "tutorial_cnn"
     assert 0 < found["training_seconds"] < found["seconds"]
-    rate = mc.schedule.one_cycle(0.002, steps=8)  # 1,350 pictures: four batches of 300
+    rate = mc.schedule.one_cycle(0.002, steps=8)  # 360 pictures: four batches of 90
     assert [e["lr"] for e in found["epochs"]] == pytest.approx([rate(3), rate(7)])
 
     # What is in the file are the averaged weights, judged with the recipe's views.
@@ -216,7 +218,7 @@ def test_train_cifar_by_a_recipe_resumes_behind_what_it_froze(train, recipe, tmp
     [
         ("--recipe nothing", "recipe 'nothing': expected one of"),
         ("--recipe tutorial --lr -1", "schedule: lr -1.0"),
-        ("--recipe tutorial --dtype float16", "a GPU"),
+        ("--recipe tutorial --dtype float16", "dtype 'float16'"),
     ],
 )
 def test_train_cifar_wrong_recipes_exit_with_2(train, capsys, flags, text):
