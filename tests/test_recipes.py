@@ -248,6 +248,9 @@ def test_freeze_names_a_layer_that_is_there(write):
     recipe = mc.recipes.load(write(FREEZE.replace("dense_1", "dense_9")))
     with pytest.raises(mc.RecipeError, match="'dense_9': the network has no such layer; expected"):
         recipe.build_model((32, 32, 3))
+    recipe = mc.recipes.load(write(f'{FREEZE}parameters = ["v"]'))
+    with pytest.raises(mc.RecipeError, match=r"freeze.parameters: 'v': no such .*some of b, w"):
+        recipe.build_model((32, 32, 3))
 
 
 def test_speedrun_is_whitened_and_looks_ahead():
@@ -261,6 +264,11 @@ def test_speedrun_is_whitened_and_looks_ahead():
     before = model.params["whiten/w"].copy()
     recipe.prepare(model, x)
     assert (model.params["whiten/w"] != before).all()
+    frozen = []
+    for epoch in (0, 2, 3, 3):
+        recipe.freeze(model, epoch)
+        frozen.append(set(model.params.frozen))
+    assert frozen == [{"whiten/w"}] * 2 + [{"whiten/w", "whiten/b"}] * 2
 
 
 def test_speedruns_rates_are_airbenchs():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from ..options import is_whole
+from ..losses import CrossEntropy
+from ..options import is_whole, whole
 
 Table = dict[str, Any]
 
@@ -38,7 +40,7 @@ FIELDS: dict[str, Table] = {
     "lookahead": {"every": Required(5), "decay": Required(0.8), "power": 0.0},
     "loss": {"label_smoothing": 0.0},
     "test": {"tta": ""},
-    "freeze": {"layer": Required("conv2d_1"), "after": Required(3)},
+    "freeze": {"layer": Required("conv2d_1"), "after": Required(3), "parameters": ()},
 }
 """Keys and defaults of the tables that aren't a call of something by its name."""
 
@@ -78,6 +80,31 @@ def check_keys(found: Mapping[str, Any], known: Iterable[str], place: Place) -> 
     for key in found:
         if key not in known:
             raise (place / str(key)).error(f"unknown; expected one of {', '.join(known) or '-'}")
+
+
+def check_names(given: tuple[str, ...], there: Iterable[str], place: Place) -> None:
+    """Raise `RecipeError` for a parameter that no layer has."""
+    for name in given:
+        if name not in there:
+            expected = ", ".join(sorted(there))
+            raise place.error(f"{name!r}: no such parameter; expected some of {expected}")
+
+
+def check_values(found: Mapping[str, Any], place: Place) -> None:
+    """Raise `RecipeError` for a value that is of the right type, but out of its range."""
+    training, inside = found["training"], place / "training"
+    for key in ("epochs", "batch_size", "accumulate"):
+        attempt(partial(whole, training[key], "value"), inside / key)
+    if training["dtype"] not in DTYPES:
+        raise (inside / "dtype").error(
+            f"{training['dtype']!r}: expected one of {', '.join(DTYPES)}"
+        )
+    if found["test"]["tta"] not in TTA:
+        expected = ", ".join(repr(way) for way in TTA)
+        raise (place / "test.tta").error(f"{found['test']['tta']!r}: expected one of {expected}")
+    for frozen in found["freeze"]:
+        attempt(partial(whole, frozen["after"], "value", least=0), place / "freeze.after")
+    attempt(partial(CrossEntropy, **found["loss"]), place / "loss")
 
 
 def table(found: Any, place: Place) -> Table:

@@ -23,14 +23,14 @@ from ..optim import Optimizer
 from ..options import whole
 from ..schedule import Schedule
 from .reading import (
-    DTYPES,
     FIELDS,
-    TTA,
     Place,
     RecipeError,
     Table,
     attempt,
+    check_names,
     check_top,
+    check_values,
     filled,
     named,
     options_of,
@@ -119,6 +119,7 @@ class Recipe:
         [[freeze]]                  # layers by path or pattern, after so many epochs
         layer = "conv2d_1"
         after = 3
+        parameters = ["w"]          # all of them if it isn't there
 
     found: such tables.  name: the recipe's.  source: where they come from, for errors.  ``tables``
     are the same with all defaults.  Raises `RecipeError` unless everything in them exists and fits.
@@ -201,11 +202,14 @@ class Recipe:
         model = self.network(classes)
         model.build(input_shape, seed=seed, device=device, dtype=self.dtype)
         for frozen in self.tables["freeze"]:
-            if not any(layers_like(model, frozen["layer"])):
+            alike = list(layers_like(model, frozen["layer"]))
+            if not alike:
                 known = ", ".join(layer.path for layer in model.layers)
                 raise Place(self.source, "freeze.layer").error(
                     f"{frozen['layer']!r}: the network has no such layer; expected one of {known}"
                 )
+            there = {name for layer in alike for name in layer.declared}
+            check_names(frozen["parameters"], there, Place(self.source, "freeze.parameters"))
         return model
 
     def prepare(self, model: Sequential, x: np.ndarray) -> None:
@@ -258,8 +262,10 @@ class Recipe:
         for frozen in self.tables["freeze"]:
             if epoch >= frozen["after"]:
                 for layer in layers_like(model, frozen["layer"]):
-                    if layer.trainable is not False:
-                        layer.trainable = False
+                    named = frozen["parameters"] or layer.declared
+                    left = tuple(name for name in layer.trained if name not in named)
+                    if left != layer.trained:
+                        layer.trainable = left or False
 
     @contextmanager
     def weights_to_test(self, model: Sequential, optimizer: Optimizer) -> Iterator[None]:
@@ -278,20 +284,3 @@ class Recipe:
 def layers_like(model: Sequential, pattern: str) -> Iterator[Layer]:
     """Yield the layers of a built model whose path is like the pattern, as of files."""
     return (layer for layer in model.walk() if layer.path and fnmatchcase(layer.path, pattern))
-
-
-def check_values(found: Mapping[str, Any], place: Place) -> None:
-    """Raise `RecipeError` for a value that is of the right type, but out of its range."""
-    training, inside = found["training"], place / "training"
-    for key in ("epochs", "batch_size", "accumulate"):
-        attempt(partial(whole, training[key], "value"), inside / key)
-    if training["dtype"] not in DTYPES:
-        raise (inside / "dtype").error(
-            f"{training['dtype']!r}: expected one of {', '.join(DTYPES)}"
-        )
-    if found["test"]["tta"] not in TTA:
-        expected = ", ".join(repr(way) for way in TTA)
-        raise (place / "test.tta").error(f"{found['test']['tta']!r}: expected one of {expected}")
-    for frozen in found["freeze"]:
-        attempt(partial(whole, frozen["after"], "value", least=0), place / "freeze.after")
-    attempt(partial(CrossEntropy, **found["loss"]), place / "loss")
