@@ -18,6 +18,7 @@ from .. import models, optim, schedule
 from ..backend import Device, Shape
 from ..data import augment
 from ..layers import Layer, Sequential
+from ..lookahead import Lookahead
 from ..losses import CrossEntropy
 from ..optim import Optimizer
 from ..options import whole
@@ -234,10 +235,8 @@ class Recipe:
             options["lookahead"] = self.lookahead(steps_per_epoch)
         return OPTIMIZERS[options.pop("name")](lr=lr, **options)
 
-    def lookahead(self, steps_per_epoch: int) -> Any:
+    def lookahead(self, steps_per_epoch: int) -> Lookahead:
         """Return the lookahead of the optimizer; with a power its decay grows with the run."""
-        from ..lookahead import Lookahead
-
         options = dict(self.tables["optimizer"]["lookahead"])
         power, made = options.pop("power"), Lookahead(**options)
         if not power:
