@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Any
 
 from .backend import Array, Shape
@@ -85,9 +86,9 @@ def make_groups(
                 f"lr_scale: no parameter is called {pattern!r}; there are: {', '.join(slots)}"
             )
     names = sorted(slots, key=lambda name: slots[name][0].start)
-    starts = [slots[name][0].start for name in names]
+    bounds = [*(slots[name][0].start for name in names), size]
     runs: list[tuple[int, int, float]] = []
-    for name, start, stop in zip(names, starts, [*starts[1:], size], strict=True):
+    for name, (start, stop) in zip(names, pairwise(bounds), strict=True):
         if name in frozen:
             continue
         factor = next((f for p, f in factors.items() if fnmatchcase(name, p)), 1.0)

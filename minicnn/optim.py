@@ -86,7 +86,6 @@ class Optimizer(Owned):
         if self.lr_scale is not None:
             check_factors(self.lr_scale)
             self.lr_scale = {pattern: float(f) for pattern, f in self.lr_scale.items()}
-
         if not isinstance(self.lookahead, Lookahead | None):
             raise TypeError(f"lookahead {self.lookahead!r}: expected a Lookahead(every, decay)")
 
