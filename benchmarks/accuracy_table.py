@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy_table.py
     python benchmarks/accuracy_table.py FOLDER
-    python benchmarks/accuracy_table.py --write docs/results.md      # between the page's marks
+    python benchmarks/accuracy_table.py --write docs/results.md README.md    # between their marks
 
 A line for each recipe, number of epochs, precision and device.  Only runs count that were judged on
 the test set, came to their end, and followed the recipe as it is now (``--epochs`` and ``--dtype``
@@ -31,7 +31,9 @@ HEAD = (
     "network", "recipe", "parameters", "multiply-adds", "epochs", "device", "training",
     "test accuracy", "data", "PyTorch, same recipe", "literature", "command",
 )  # fmt: skip
-BEGIN, END = "<!-- accuracy_table.py -->", "<!-- /accuracy_table.py -->"
+SHORT = ("network", "recipe", "epochs", "device", "training", "test accuracy", HEAD[9])
+MARKS = {"accuracy_table.py": HEAD, "accuracy_table.py, short": SHORT}
+"""What a page calls the place for a table, and the columns that go there."""
 
 WANTED: dict[str, tuple[str, str]] = {
     "tutorial": ("cpu", '70 % (TensorFlow\'s tutorial: "over 70 %")'),
@@ -55,7 +57,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", nargs="?", type=Path, default=RESULTS)
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put it into this page")
+    parser.add_argument("--write", type=Path, nargs="+", metavar="PAGE", help="put it into pages")
     return parser.parse_args(argv)
 
 
@@ -176,9 +178,10 @@ def accuracy_of(runs: list[dict[str, Any]]) -> str:
     return f"{mean(values):.2f} % ({min(values):.2f} to {max(values):.2f}, {len(values)} seeds)"
 
 
-def markdown(records: list[dict[str, Any]]) -> str:
-    """Return the table, and below it machines and versions."""
-    cells = [HEAD, ("---",) * len(HEAD), *rows(gathered(records))]
+def markdown(records: list[dict[str, Any]], columns: tuple[str, ...] = HEAD) -> str:
+    """Return the table of some columns, and below it machines and versions."""
+    chosen = [[line[HEAD.index(name)] for name in columns] for line in rows(gathered(records))]
+    cells = [columns, ("---",) * len(columns), *chosen]
     lines = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in cells]
     places = {place(r): None for r in records if r["kind"] == "accuracy" and r["runs"]}
     return "\n".join([*lines, "", *(f"- {where}" for where in places)]).rstrip()
@@ -190,28 +193,33 @@ def place(record: dict[str, Any]) -> str:
     return f"{machine.partition(', load')[0]}. {rest}. {record['date']}."
 
 
-def put(page: str, table: str) -> str:
-    """Return a page with the table between its marks; raise ValueError if it has none."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no place for the table: expected the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+def put(page: str, records: list[dict[str, Any]]) -> str:
+    """Return a page with a table between each of its marks; raise ValueError if it has none."""
+    found = False
+    for name, columns in MARKS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, started, rest = page.partition(begin)
+        _, ended, after = rest.partition(end)
+        if started and ended:
+            page, found = f"{before}{begin}\n\n{markdown(records, columns)}\n\n{end}{after}", True
+    if not found:
+        raise ValueError("no place for a table: expected lines <!-- NAME -->, <!-- /NAME -->")
+    return page
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code, 2 if the page can't be written."""
     args = arguments(argv)
-    table = markdown(read(args.folder))
-    if args.write is None:
-        print(table)
-        return 0
-    try:
-        page = put(args.write.read_text(encoding="utf-8"), table)
-        args.write.write_text(page, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        print(f"accuracy_table: {args.write}: {error}", file=sys.stderr)
-        return 2
+    records = read(args.folder)
+    for path in args.write or ():
+        try:
+            page = put(path.read_text(encoding="utf-8"), records)
+            path.write_text(page, encoding="utf-8")
+        except (OSError, ValueError) as error:
+            print(f"accuracy_table: {path}: {error}", file=sys.stderr)
+            return 2
+    if not args.write:
+        print(markdown(records))
     return 0
 
 

@@ -12,9 +12,9 @@ from math import inf
 from typing import Any
 
 from .backend import Array
-from .checkpoint.file import CheckpointError, CheckpointWarning
+from .checkpoint.file import CheckpointError, CheckpointWarning, Contents
 from .checkpoint.folder import RunFolder
-from .checkpoint.state import Parts, State, read_state, write_state
+from .checkpoint.state import Parts, State, read_state, say_frozen, write_state
 from .data.batches import Batches
 from .diagnosis import NotFinite, broken_array, check_epoch, check_loss
 from .early_stopping import EarlyStopping
@@ -117,6 +117,8 @@ class Run:
         self.epoch, self.position, self.seconds = 0, 0, 0.0
         self.meter, self.lr = Meter(), optimizer.current_lr
         self.records: list[Epoch] = []
+        self.architecture: Any = None
+        """Of the state that it was taken up from, until that has been compared."""
         self.interruption, self.open, self.shown = Interruption(), ExitStack(), ExitStack()
 
     def __enter__(self) -> Run:
@@ -148,7 +150,7 @@ class Run:
                 f"{folder.path} holds a run already: go on with it (resume=True, --resume), or "
                 "give this one a folder of its own"
             )
-        state = folder.newest(lambda contents: read_state(contents, self.parts()))
+        state, self.architecture = folder.newest(self.read)
         self.epoch, self.position, self.seconds = state.epoch, state.position, state.seconds
         self.records = [Epoch(**record) for record in state.records]
         self.meter.examples, self.meter.loss_sum, self.meter.correct = state.meter
@@ -162,6 +164,10 @@ class Run:
             if self.stopped:
                 self.records[-1] = replace(self.records[-1], stopped=self.stopped)
         folder.mend(records, self.best_epoch)
+
+    def read(self, contents: Contents) -> tuple[State, Any]:
+        """Put what is in a file into this run; return its state, and the architecture there."""
+        return read_state(contents, self.parts()), contents.description["architecture"]
 
     @property
     def stopped(self) -> str:
@@ -183,6 +189,9 @@ class Run:
     def rest_of_epoch(self) -> Iterator[tuple[Array, Array]]:
         """Yield the batches (x, labels) of this epoch that are still to be done."""
         self.stop_if_asked()
+        if self.architecture is not None:  # by now the caller has frozen what is to be frozen
+            say_frozen(self.architecture, self.model)
+            self.architecture = None
         start, before = time.perf_counter(), self.seconds
         total, title, x = self.batches.examples, f"epoch {self.epoch + 1}", None
         with self.shown:

@@ -102,7 +102,7 @@ def test_the_later_of_two_runs_counts(tmp_path):
 
 def test_write_puts_it_between_the_marks(tmp_path, capsys):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{accuracy_table.BEGIN}\nold\n{accuracy_table.END}\nafter\n")
+    page.write_text("before\n<!-- accuracy_table.py -->\nold\n<!-- /accuracy_table.py -->\nafter\n")
     results.write(record(run(0.7)), tmp_path / "a.json", "")
     for _ in range(2):  # the second time changes nothing
         assert accuracy_table.main([str(tmp_path), "--write", str(page)]) == 0
@@ -111,13 +111,15 @@ def test_write_puts_it_between_the_marks(tmp_path, capsys):
         assert text.count("70.00 %") == 1
     page.write_text("no marks")
     assert accuracy_table.main([str(tmp_path), "--write", str(page)]) == 2
-    assert "no place for the table" in capsys.readouterr().err
+    assert "no place for a table" in capsys.readouterr().err
 
 
-def test_results_page_is_what_the_command_makes():
-    page = (ROOT / "docs" / "results.md").read_text()
-    made = accuracy_table.put(page, accuracy_table.markdown(results.read(results.RESULTS)))
-    assert page == made, "run: python benchmarks/accuracy_table.py --write docs/results.md"
+def test_pages_are_what_the_command_makes():
+    records = results.read(results.RESULTS)
+    for name in ("docs/results.md", "README.md"):
+        page = (ROOT / name).read_text()
+        command = "python benchmarks/accuracy_table.py --write docs/results.md README.md"
+        assert page == accuracy_table.put(page, records), f"run: {command}"
 
 
 def test_every_recipe_has_a_line():

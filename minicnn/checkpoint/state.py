@@ -162,11 +162,6 @@ def say_differences(contents: Contents, parts: Parts) -> None:
     """Warn of everything in which the run goes on differently."""
     optimizer, saved = parts.optimizer, contents.description["optimizer"]
     batch_size = contents.description["run"]["batch_size"]
-    mine = json.loads(json.dumps(parts.model.config()))
-    if contents.description["architecture"] != mine:  # no more than that, see `refuse_others`
-        frozen = ", ".join(sorted(parts.model.params.frozen)) or "nothing"
-        text = f"{contents.path}: going on with {shorten(frozen)} frozen, which wasn't so before"
-        warnings.warn(text, CheckpointWarning, stacklevel=2)
     if batch_size != parts.batches.batch_size:
         say(contents, "batch_size", batch_size, parts.batches.batch_size)
     if not isinstance(optimizer.lr, ReduceOnPlateau) or saved["plateau"] is None:
@@ -181,6 +176,14 @@ def say_differences(contents: Contents, parts: Parts) -> None:
     for name, value in options(optimizer).items():
         if saved["options"].get(name) != json.loads(json.dumps(value)):
             say(contents, name, saved["options"].get(name), value)
+
+
+def say_frozen(architecture: Any, model: Sequential) -> None:
+    """Warn that a run goes on with other layers frozen than those of the architecture it had."""
+    if architecture != json.loads(json.dumps(model.config())):  # no more than that can differ
+        frozen = ", ".join(sorted(model.params.frozen)) or "nothing"
+        text = f"going on with {shorten(frozen)} frozen, which wasn't so before"
+        warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
 def options(optimizer: Optimizer) -> dict[str, Any]:
