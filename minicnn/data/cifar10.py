@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .cifar10_files import BINARY, PYTHON, Copy, Split
-from .download import download
 from .errors import DatasetNotFound, DatasetWarning
 
 CLASSES = (
@@ -138,6 +137,8 @@ def fetch_copy(data_dir: str | Path | None, allowed: bool, progress: bool) -> Co
         raise not_found(data_dir, "CIFAR-10 isn't on this machine, and download=False")
     if os.environ.get("MINICNN_OFFLINE", "") not in ("", "0"):
         raise not_found(data_dir, "CIFAR-10 isn't on this machine, and MINICNN_OFFLINE is set")
+    from .download import download  # here, for what it needs of the web takes time to import
+
     path = download(sources(), archive_path(data_dir), PYTHON.size, PYTHON.sha256, progress)
     return Copy(path, PYTHON)
 
