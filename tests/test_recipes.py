@@ -134,6 +134,7 @@ SCHEDULES = [
     ("constant", "", mc.schedule.constant(0.1)),
     ("step_decay", "every_epochs = 1.5", mc.schedule.step_decay(0.1, 15)),
     ("step_decay", "every = 0.5\nfactor = 0.3", mc.schedule.step_decay(0.1, 20, 0.3)),
+    ("step_decay", "every_epochs = 30", mc.schedule.constant(0.1)),  # never in so short a run
     ("milestones", "at = [0.5, 0.75]", mc.schedule.milestones(0.1, [20, 30])),
     ("milestones", "at_epochs = [1, 3]\nfactor = 0.2", mc.schedule.milestones(0.1, [10, 30], 0.2)),
     ("one_cycle", "rise = 0.2", mc.schedule.one_cycle(0.1, 40, 0.2)),
@@ -180,6 +181,7 @@ WRONG = [
     ("lr = 0.1", "lr = nan", "schedule: lr nan"),
     ("warmup_epochs = 1", "warmup_epochs = 4", "schedule: a warm-up of 1 of the run"),
     ("warmup_epochs = 1", "warmup_epochs = 1\nwarmup = 0.1", "schedule: warmup and warmup_epochs"),
+    ("warmup_epochs = 1", "warmup = -0.1", "schedule: warmup -0.1: expected a number >= 0"),
     ("warmup_epochs = 1", "steps = 100", "schedule.steps: unknown; expected one of lr, warmup"),
     ("RandomFlip", "Flip", "augment.name: 'Flip': expected one of"),
     ("padding = 2", "padding = -2", "augment RandomCrop: RandomCrop"),

@@ -85,7 +85,7 @@ def check_keys(found: Mapping[str, Any], known: Iterable[str], place: Place) -> 
 def check_names(given: tuple[str, ...], there: Iterable[str], place: Place) -> None:
     """Raise `RecipeError` for a parameter that no layer has."""
     for name in given:
-        if name not in there:
+        if not isinstance(name, str) or name not in there:
             expected = ", ".join(sorted(there))
             raise place.error(f"{name!r}: no such parameter; expected some of {expected}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import is_dataclass
@@ -35,6 +35,7 @@ from .reading import (
     filled,
     named,
     options_of,
+    table,
     tables,
 )
 from .schedules import SCHEDULES
@@ -144,6 +145,7 @@ class Recipe:
 
     def checked(self, found: Mapping[str, Any], place: Place) -> Table:
         """Return the tables with all defaults; raise `RecipeError` where they aren't right."""
+        found = table(found, place)
         check_top(found, place)
         whole_recipe: Table = {"about": found["about"]}
         for key, known, own in (
@@ -209,7 +211,12 @@ class Recipe:
                 raise Place(self.source, "freeze.layer").error(
                     f"{frozen['layer']!r}: the network has no such layer; expected one of {known}"
                 )
-            there = {name for layer in alike for name in layer.declared}
+            parts = [part for layer in alike for part in layer.walk()]
+            there = {name for part in parts for name in part.declared}
+            if not there and not any(part.buffers for part in parts):
+                raise Place(self.source, "freeze.layer").error(
+                    f"{frozen['layer']!r}: there is nothing in it that could be frozen"
+                )
             check_names(frozen["parameters"], there, Place(self.source, "freeze.parameters"))
         return model
 
@@ -257,14 +264,15 @@ class Recipe:
         return CrossEntropy(**self.tables["loss"])
 
     def freeze(self, model: Sequential, epoch: int) -> None:
-        """Freeze the layers whose time has come, when ``epoch`` epochs are done."""
+        """Freeze the layers whose time has come, when ``epoch`` epochs are done.
+
+        Of what is made of layers, such as a Residual, it is the layers inside.
+        """
         for frozen in self.tables["freeze"]:
             if epoch >= frozen["after"]:
                 for layer in layers_like(model, frozen["layer"]):
-                    named = frozen["parameters"] or layer.declared
-                    left = tuple(name for name in layer.trained if name not in named)
-                    if left != layer.trained:
-                        layer.trainable = left or False
+                    for part in layer.walk():
+                        freeze_parameters(part, frozen["parameters"])
 
     @contextmanager
     def weights_to_test(self, model: Sequential, optimizer: Optimizer) -> Iterator[None]:
@@ -278,6 +286,13 @@ class Recipe:
                 yield
         else:
             yield
+
+
+def freeze_parameters(layer: Layer, names: Sequence[str]) -> None:
+    """Freeze the parameters of a layer that are named, or the layer if none are."""
+    left = tuple(name for name in layer.trained if names and name not in names)
+    if not layer.children() and (left != layer.trained or not (names or layer.trainable is False)):
+        layer.trainable = left or False
 
 
 def layers_like(model: Sequential, pattern: str) -> Iterator[Layer]:

@@ -1,14 +1,17 @@
 """The schedules of a recipe: times in shares of the run, or in epochs.
 
 A share (``warmup = 0.1``) is stretched with the run when it gets another number of epochs; what
-ends in ``_epochs`` (``warmup_epochs = 5``) isn't.  Everything else is as in ``schedule.py``.
+ends in ``_epochs`` (``warmup_epochs = 5``) isn't, and in a shorter run may never come.  Everything
+else is as in ``schedule.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from .. import schedule
+from ..options import number
 from ..schedule import Schedule
 
 
@@ -26,9 +29,9 @@ def step_decay(
     factor: float = 0.1,
 ) -> Schedule:
     """Multiply by ``factor`` after every such time."""
-    share = one_of("every", every, every_epochs / epochs)
-    if not 0 < share <= 1:
-        raise ValueError("every: expected a share of the run, 0 to 1, or every_epochs")
+    share = one_of("every", every, every_epochs, epochs)
+    if not share or every > 1:
+        raise ValueError(f"every {every:g}: expected a share of the run, 0 to 1, or every_epochs")
     return schedule.step_decay(lr, max(round(share * steps), 1), factor)
 
 
@@ -43,8 +46,14 @@ def milestones(
     """Multiply by ``factor`` at each of these times."""
     if bool(at) == bool(at_epochs):
         raise ValueError("expected either at, shares of the run such as [0.5, 0.75], or at_epochs")
-    shares = [*at, *(time / epochs for time in at_epochs)]
-    return schedule.milestones(lr, [max(round(share * steps), 1) for share in shares], factor)
+    shares = [number(share, "at", above=0, below=1) for share in at]
+    shares += [number(time, "at_epochs", above=0) / epochs for time in at_epochs]
+    if any(a >= b for a, b in pairwise(shares)):
+        raise ValueError(f"at {[*at, *at_epochs]}: expected rising times")
+    places = [0]
+    for share in shares:  # in a short run two may be at one step: one after the other, then
+        places.append(max(round(share * steps), places[-1] + 1))
+    return schedule.milestones(lr, places[1:], factor)
 
 
 def cosine(
@@ -56,8 +65,8 @@ def cosine(
     final: float = 0.0,
 ) -> Schedule:
     """Rise in a line, then fall to ``final`` along half a cosine."""
-    share = one_of("warmup", warmup, warmup_epochs / epochs)
-    if not 0 <= share < 1:
+    share = one_of("warmup", warmup, warmup_epochs, epochs)
+    if share >= 1:
         raise ValueError(f"a warm-up of {share:g} of the run: expected less than all of it")
     return schedule.cosine(lr, steps, min(round(share * steps), steps - 1), final)
 
@@ -86,11 +95,12 @@ def triangle(
     return schedule.triangle(lr, steps, rise, start, final)
 
 
-def one_of(name: str, share: float, by_epochs: float) -> float:
+def one_of(name: str, share: float, by_epochs: float, epochs: int) -> float:
     """Return a time as a share of the run; raise ValueError if it is given in both ways."""
+    share, by_epochs = number(share, name, least=0), number(by_epochs, f"{name}_epochs", least=0)
     if share and by_epochs:
         raise ValueError(f"{name} and {name}_epochs: expected one of the two")
-    return share or by_epochs
+    return share or by_epochs / epochs
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
