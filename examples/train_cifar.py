@@ -173,6 +173,7 @@ def train(args):
         progress=not args.quiet and "auto",
     )
     with run:
+        recipe.freeze(model, run.epoch - 1)  # as the last epoch had it, should all be done already
         while run.epoch < recipe.epochs:
             recipe.freeze(model, run.epoch)  # layers that are trained for some epochs only
             for x_batch, labels in run.rest_of_epoch():

@@ -193,6 +193,9 @@ def test_train_cifar_by_a_recipe_resumes_behind_what_it_froze(train, recipe, tmp
         return {name: array.copy() for name, array in model.params.items()}
 
     whole = weights("one")
+    again = weights("one", "--resume")  # all epochs are done: the test alone is repeated
+    for name, array in whole.items():
+        assert (again[name] == array).all(), name
     stop = mc.Run.end_epoch
 
     def stopping(run, validation=None):
