@@ -25,6 +25,7 @@ def replace_head(model: Sequential, classes: int, seed: int, names: Sequence[str
         raise ValueError(f"replace_head: names {names!r}: expected texts, one for each class")
     if names and len(names) != classes:
         raise ValueError(f"replace_head: {len(names)} names for {classes} classes")
+    drawn = Stream(seed, "weights")  # a seed that is none is refused while nothing has changed
     place, number, old = find_head(model)
     head = replace(old, units=classes, trainable=True)
 
@@ -34,7 +35,7 @@ def replace_head(model: Sequential, classes: int, seed: int, names: Sequence[str
     model.lay_out(model.input_shape)
     model.allocate(model.device, model.compute, seed)
     fresh = {f"{head.path}/{name}": wanted for name, wanted in head.declared.items()}
-    start = Parameters(fresh, Stream(seed, "weights").next(), model.device, model.dtype)
+    start = Parameters(fresh, drawn.next(), model.device, model.dtype)
     for name, view in {**model.params, **model.state}.items():
         view[...] = start[name] if name in fresh else model.device.asarray(numbers[name])
     for layer in model.walk():

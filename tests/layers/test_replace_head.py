@@ -150,3 +150,15 @@ def test_what_a_head_cannot_be_is_refused(arguments, text):
         network().build((6, 5, 3)).replace_head(*arguments)
     with pytest.raises(RuntimeError, match="isn't built"):
         network().replace_head(2)
+
+
+@pytest.mark.parametrize("seed", [-1, "0", None, 1.5])
+def test_seed_that_is_none_changes_nothing(seed):
+    model, optimizer = trained()
+    params, before, config = model.params, model.params.data.copy(), model.config()
+    with pytest.raises(ValueError, match=r"seed .*: expected an integer >= 0"):
+        model.replace_head(2, seed=seed)
+    assert model.params is params
+    assert model.config() == config
+    np.testing.assert_array_equal(params.data, before)
+    mc.train_step(model, optimizer, *data(5))
