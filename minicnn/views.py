@@ -38,6 +38,11 @@ def check_views(model: Sequential, tta: Any) -> None:
             f"tta {tta!r} is for pictures, (H, W, C); the model takes {model.input_shape}: leave "
             "tta out"
         )
+    if len(model.output_shape) != 1:
+        raise ValueError(
+            f"tta {tta!r} averages answers about whole pictures, (K,); the model's are "
+            f"{model.output_shape}, and a mirrored picture's lie elsewhere: leave tta out"
+        )
 
 
 def infer_views(model: Sequential, x: Array, tta: str | None) -> Array:

@@ -102,3 +102,12 @@ def test_views_of_what_is_no_picture_are_refused():
     model = mc.Sequential(mc.Dense(3)).build((5,))
     with pytest.raises(ValueError, match=r"is for pictures.*the model takes \(5,\)"):
         mc.predict(model, np.zeros((2, 5)), tta="flip")
+
+
+def test_views_of_answers_that_have_a_place_are_refused():
+    """A map of a mirrored picture is mirrored itself; it can't be averaged as it is."""
+    model = mc.Sequential(mc.Conv2D(4, 3, padding="same")).build((6, 7, 3))
+    x = np.zeros((2, 6, 7, 3), "float32")
+    assert mc.predict(model, x).shape == (2, 6, 7, 4)
+    with pytest.raises(ValueError, match=r"whole pictures, \(K,\); the model's are \(6, 7, 4\)"):
+        mc.predict(model, x, tta="flip")
