@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from numbers import Real
 from typing import Any
 
 from ..backend import Array, array_module
@@ -22,7 +24,8 @@ class Mixing:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
+        real = isinstance(self.alpha, Real) and not isinstance(self.alpha, bool)
+        if not real or not 0 < self.alpha < inf:
             raise ValueError(f"{self.name}(alpha={self.alpha!r}): expected a number > 0")
         check_integer(self.name, "classes", self.classes, 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from ..backend import Array
@@ -36,5 +37,6 @@ def check_integer(owner: str, name: str, value: int, low: int, high: int | None 
 
 def check_range(owner: str, name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high."""
-    if not low <= value <= high:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not low <= value <= high:
         raise ValueError(f"{owner}({name}={value!r}): expected a number from {low} to {high}")

@@ -129,8 +129,15 @@ def test_augment_by_nothing_is_identity(xp, vary):
         lambda: MixUp(0.2, classes=1),
         lambda: CutMix(-1),
         lambda: CutMix(math.nan),
+        lambda: CutMix(math.inf),
+        lambda: CutMix("1"),
+        lambda: CutMix(None),
+        lambda: MixUp(True),
         lambda: CutMix(classes=2.5),
         lambda: CutMix(probability=1.5),
+        lambda: CutMix(probability="1"),
+        lambda: CutMix(probability=None),
+        lambda: RandomZoom("0.1"),
     ],
 )
 def test_augment_refuses_wrong_parameters(make):
