@@ -39,4 +39,7 @@ class Lookahead:
 
     def described(self) -> dict[str, Any]:
         """Return what JSON can hold of it; a function isn't."""
-        return {"every": self.every, "decay": None if callable(self.decay) else float(self.decay)}
+        return {
+            "every": int(self.every),
+            "decay": None if callable(self.decay) else float(self.decay),
+        }

@@ -198,3 +198,13 @@ def test_lookahead_may_begin_later():
     optimizer.step(params)
     np.testing.assert_array_equal(params.data, before)
     assert set(copy.deepcopy(optimizer).memory) == {"m", "v", "slow"}
+
+
+def test_run_with_numpys_numbers_is_kept_and_taken_up_without_a_word(tmp_path, recwarn):
+    def optimizer():
+        ahead = mc.Lookahead(np.int64(2), np.float32(0.5))
+        return mc.SGD(0.1, momentum=np.float32(0.5), lookahead=ahead)
+
+    train(1, tmp_path, optimizer=optimizer())
+    train(2, tmp_path, optimizer=optimizer())
+    assert not recwarn.list

@@ -192,7 +192,7 @@ def options(optimizer: Optimizer) -> dict[str, Any]:
     found = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name not in kept}
     if optimizer.lookahead is not None:
         found["lookahead"] = optimizer.lookahead.described()
-    return found
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
 
 
 def refuse(contents: Contents, what: str, found: Any, mine: Any) -> None:
