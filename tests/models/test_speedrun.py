@@ -93,7 +93,7 @@ def test_whiten_wants_a_model_that_is_built_and_its_pictures():
         mc.models.whiten(narrow(), pictures(100), pictures=50)
 
 
-@pytest.mark.parametrize("widths", [(64, 256), (64, 0, 2), "abc"])
+@pytest.mark.parametrize("widths", [(64, 256), (64, 0, 2), "abc", 64, None])
 def test_speedrun94_refuses_widths(widths):
     with pytest.raises(ValueError, match="speedrun94: widths"):
         mc.models.speedrun94(widths=widths)
