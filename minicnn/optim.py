@@ -51,8 +51,9 @@ class Optimizer(Owned):
 
     lr_scale: factors of the learning rate, by pattern (``fnmatch``) on the names of parameters:
     {"dense_2/*": 10, "*/beta": 64}; the first pattern that fits holds, and others' factor is 1.
-    Parameters that are frozen (`Layer.trainable`) stay as they are, and their part of the memory:
-    they don't decay, and don't count in the length of the gradient.
+    Parameters that are frozen (`Layer.trainable`) stay as they are, and so does their part of the
+    memory, but for the average, which goes on following: they don't decay, and don't count in the
+    length of the gradient.
 
     lookahead: a `Lookahead`, which keeps slow weights.
 
