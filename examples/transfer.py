@@ -157,7 +157,7 @@ def run(args):
     train_set, test_set, classes = load_data(args)
     asked = args.targets or {"cifar10": "cat,dog", "synthetic": "star,crescent"}[args.dataset]
     targets = asked.split(",")
-    if len(targets) < 2 or not set(targets) <= set(classes):
+    if len(targets) < 2 or len(set(targets)) < len(targets) or not set(targets) <= set(classes):
         raise ValueError(f"--targets {asked}: expected two or more of {', '.join(classes)}")
     kept = [name for name in classes if name not in targets]
     if len(kept) < 2:
@@ -169,9 +169,15 @@ def run(args):
     else:
         numbers = [classes.index(name) for name in targets]
         few_set, few_test = only(train_set, numbers), only(test_set, numbers)
+    there = int(np.bincount(few_set[1]).max())
+    counts = list(dict.fromkeys(min(count, there) for count in args.per_class))
     say(f"device: {device.note}")
     say(f"first: {len(base_set[0]):,} pictures of {', '.join(kept)}")
     say(f"then: {', '.join(targets)}; {len(few_test[0]):,} pictures to test with")
+    if max(args.per_class) > there:
+        print(
+            f"note: there are {there} pictures of a class to train with, no more", file=sys.stderr
+        )
 
     results = []
     for seed in range(args.seeds):
@@ -182,7 +188,7 @@ def run(args):
             base, *base_set, optimizer=mc.Adam(1e-3), progress=not args.quiet and "auto", **how
         ):
             say(f"seed {seed}: {epoch}")
-        for count in args.per_class:
+        for count in counts:
             few = a_few(few_set, count, seed)
             model, accuracy = move(base, targets, few, few_test, args.steps, seed)
             alone = MODELS[args.model](len(targets)).build(shape, seed=seed, device=device)
@@ -195,7 +201,7 @@ def run(args):
 
     args.out.mkdir(parents=True, exist_ok=True)
     mc.save(model, args.out / "model.safetensors")
-    lines = table(results, args.per_class)
+    lines = table(results, counts)
     written = {
         "dataset": args.dataset,
         "pictures": None if args.pictures is None else str(args.pictures),

@@ -82,7 +82,7 @@ def test_transfer_prints_and_writes_the_table(transfer, tmp_path, capsys):
     assert mc.evaluate(model, x[rows], (y[rows] == 6).astype(int))["accuracy"] == accuracies[-1]
 
 
-def test_transfer_moves_to_pictures_of_ones_own(transfer, tmp_path):
+def test_transfer_moves_to_pictures_of_ones_own(transfer, tmp_path, capsys):
     image = pytest.importorskip("PIL.Image")
     x, y = mc.datasets.synthetic(60, seed=9)
     for name, label in (("round", 0), ("square", 2), ("star", 5)):
@@ -94,6 +94,10 @@ def test_transfer_moves_to_pictures_of_ones_own(transfer, tmp_path):
     found = json.loads((tmp_path / "out" / "transfer.json").read_text())
     assert found["classes"] == ["round", "square", "star"]
     assert found["test_pictures"] == 6
+    # Of 6 pictures of a class 4 are left to train with: the table doesn't say 5.
+    assert [r["pictures_per_class"] for r in found["results"]] == [2, 4]
+    assert [line.split()[1] for line in found["table"][2:]] == ["2", "4"]
+    assert "there are 4 pictures of a class" in capsys.readouterr().err
     assert mc.load(tmp_path / "out" / "model.safetensors").output_shape == (3,)
 
 
@@ -102,6 +106,7 @@ def test_transfer_moves_to_pictures_of_ones_own(transfer, tmp_path):
     [
         ("--targets cat,dog", "--targets cat,dog: expected two or more of disc, ring"),
         ("--targets star", "expected two or more of"),
+        ("--targets star,star", "expected two or more of"),
         ("--pictures nowhere", "nowhere isn't there; expected a folder"),
     ],
 )
