@@ -21,7 +21,7 @@ def replace_head(model: Sequential, classes: int, seed: int, names: Sequence[str
     """Give a model's last Dense ``classes`` outputs; see `Sequential.replace_head`."""
     model.check_built()
     classes = whole(classes, "replace_head: classes", least=2)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"replace_head: names {names!r}: expected texts, one for each class")
     if names and len(names) != classes:
         raise ValueError(f"replace_head: {len(names)} names for {classes} classes")

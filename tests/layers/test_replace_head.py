@@ -143,6 +143,8 @@ def test_head_that_is_no_dense_is_refused(end, text):
         ((2.0,), "classes 2.0"),
         ((2, 0, ["a"]), "1 names for 2 classes"),
         ((2, 0, "ab"), "names 'ab': expected texts"),
+        ((2, 0, None), "names None: expected texts"),
+        ((2, 0, np.array(["a", "b"])), "expected texts"),
     ],
 )
 def test_what_a_head_cannot_be_is_refused(arguments, text):
