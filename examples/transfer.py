@@ -90,6 +90,14 @@ def a_few(data, count, seed):
     return x[rows], y[rows]
 
 
+def new_model(name, classes, x, seed, device):
+    """Return a network for such pictures; one whose first layer whitens gets it from them."""
+    model = MODELS[name](classes).build(x.shape[1:], seed=seed, device=device)
+    if "whiten" in dict(model.children()) and len(x) >= 100:
+        mc.models.whiten(model, x)
+    return model
+
+
 def train(model, data, optimizer, steps, seed):
     """Take so many steps on batches of 32, flipped and shifted at random."""
     x, y = data
@@ -143,7 +151,7 @@ def main():
     except mc.NotFinite as error:
         print(f"transfer: {error}", file=sys.stderr)
         return 3
-    except (mc.DeviceError, ValueError, OSError) as error:
+    except (mc.DeviceError, ValueError, OSError, ImportError) as error:
         print(f"transfer: {error}", file=sys.stderr)
         return 2
     return 0
@@ -181,7 +189,7 @@ def run(args):
 
     results = []
     for seed in range(args.seeds):
-        base = MODELS[args.model](len(kept)).build(shape, seed=seed, device=device)
+        base = new_model(args.model, len(kept), base_set[0], seed, device)
         augment = [mc.augment.RandomFlip(), mc.augment.RandomCrop(4)]
         how = {"epochs": args.epochs, "batch_size": 128, "augment": augment, "seed": seed}
         for epoch in mc.fit(
@@ -191,7 +199,7 @@ def run(args):
         for count in counts:
             few = a_few(few_set, count, seed)
             model, accuracy = move(base, targets, few, few_test, args.steps, seed)
-            alone = MODELS[args.model](len(targets)).build(shape, seed=seed, device=device)
+            alone = new_model(args.model, len(targets), few[0], seed, device)
             steps = 2 * args.steps
             train(alone, few, mc.Adam(mc.schedule.cosine(1e-3, steps)), steps, seed)
             accuracy["from scratch"] = mc.evaluate(alone, *few_test)["accuracy"]

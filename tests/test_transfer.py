@@ -107,12 +107,23 @@ def test_transfer_moves_to_pictures_of_ones_own(transfer, tmp_path, capsys):
         ("--targets cat,dog", "--targets cat,dog: expected two or more of disc, ring"),
         ("--targets star", "expected two or more of"),
         ("--targets star,star", "expected two or more of"),
-        ("--pictures nowhere", "nowhere isn't there; expected a folder"),
     ],
 )
 def test_transfer_wrong_flags_exit_with_2(transfer, capsys, flags, text):
     assert transfer(*flags.split()) == 2
     assert text in capsys.readouterr().err
+
+
+def test_transfer_to_a_folder_that_is_not_there(transfer, capsys):
+    pytest.importorskip("PIL")
+    assert transfer("--pictures", "nowhere") == 2
+    assert "nowhere isn't there; expected a folder" in capsys.readouterr().err
+
+
+def test_transfer_to_own_pictures_without_pillow(transfer, capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert transfer("--pictures", str(tmp_path)) == 2
+    assert "pip install 'minicnn[image]'" in capsys.readouterr().err
 
 
 def test_transfer_refuses_numbers_that_are_none(transfer, capsys):
