@@ -37,9 +37,9 @@ def train(monkeypatch, tmp_path):
 
 @pytest.fixture
 def few(monkeypatch, train):
-    """Let there be 48 pictures only: an emulated GPU is slow."""
+    """Let there be 24 pictures only: an emulated GPU is slow."""
     draw = mc.datasets.synthetic
-    monkeypatch.setattr(mc.datasets, "synthetic", lambda n, seed: draw(min(n, 48), seed=seed))
+    monkeypatch.setattr(mc.datasets, "synthetic", lambda n, seed: draw(min(n, 24), seed=seed))
 
 
 def metrics(tmp_path):
@@ -242,7 +242,7 @@ def test_train_cifar_without_a_gpu_exits_with_2_and_the_reason(train, monkeypatc
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_train_cifar_on_a_gpu(train, few, cupy, tmp_path, dtype):
     """The whole example by the GPU's kernels, emulated where there is no GPU, beside the CPU's."""
-    flags = "--dataset synthetic --epochs 2 --batch-size 24 --validation 0.25 --quiet"
+    flags = "--dataset synthetic --epochs 2 --batch-size 12 --validation 0.25 --quiet"
     losses = {}
     for device in (["cpu"], ["gpu", "--dtype", dtype]):
         out = tmp_path / device[0]
@@ -258,7 +258,7 @@ def test_train_cifar_on_a_gpu(train, few, cupy, tmp_path, dtype):
 
 
 def test_train_cifar_on_a_gpu_varies_pictures_and_goes_on(train, few, cupy, tmp_path):
-    flags = "--dataset synthetic --batch-size 24 --validation 0 --augment --quiet --device gpu"
+    flags = "--dataset synthetic --batch-size 12 --validation 0 --augment --quiet --device gpu"
     for out, runs in (("straight", [["--epochs", "2"]]), ("parts", [["--epochs", "1"], RESUMED])):
         for more in runs:
             assert train(*flags.split(), "--out", str(tmp_path / out), *more) == 0
