@@ -326,13 +326,16 @@ def test_constructor_refuses_what_cant_be(name, argument):
     assert not wrong, "\n".join(wrong)
 
 
+OF_ALL = {"name", "trainable"}  # arguments of every layer
+
+
 def test_constructors_are_all_in_the_table():
-    layers = {name for name, kind in mc.layers.LAYERS.items() if set(arguments(kind)) - {"name"}}
+    layers = {name for name, kind in mc.layers.LAYERS.items() if set(arguments(kind)) - OF_ALL}
     assert layers - set(CONSTRUCTORS) == {"Sequential"}
     for name in layers - {"Sequential"}:
         kind, _, bad = CONSTRUCTORS[name]
         flags = {key for key, given in arguments(kind).items() if isinstance(given.default, bool)}
-        assert set(arguments(kind)) - flags - {"name"} <= set(bad), name
+        assert set(arguments(kind)) - flags - OF_ALL <= set(bad), name
 
 
 def arguments(kind):
