@@ -13,6 +13,9 @@ Reading the source: ``functional`` is the book, every operation forward and back
 wires them; ``train`` puts it to work.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import functional, gradcheck, metrics, models, recipes, schedule
 from .backend import Device, DeviceError, device, to_numpy
 from .checkpoint import CheckpointError, CheckpointWarning, load, save
@@ -64,7 +67,13 @@ from .streams import Stream
 from .train import backpropagate, evaluate, predict, train_step
 from .workers import processes
 
+if TYPE_CHECKING:
+    from . import plots
+
 __version__ = "0.1.0"
+
+# What isn't needed to train is imported when it is asked for: a name, and the file that has it.
+LATER = {"plots": "plots"}
 
 __all__ = [
     "GELU",
@@ -133,6 +142,7 @@ __all__ = [
     "load",
     "metrics",
     "models",
+    "plots",
     "predict",
     "processes",
     "progress_bar",
@@ -144,3 +154,11 @@ __all__ = [
     "to_numpy",
     "train_step",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name whose file is imported only now."""
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{LATER[name]}", __name__)
+    return module if name == LATER[name] else getattr(module, name)

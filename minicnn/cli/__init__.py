@@ -1,0 +1,35 @@
+"""The console command ``minicnn``: a file for each kind of work, which names its commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+
+from .. import __version__
+from ..data.errors import DatasetError
+from . import data, machine, networks
+
+KINDS = (data, machine, networks)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, 1 for "no", 2 for "can't"."""
+    warnings.formatwarning = lambda message, *rest, **more: f"note: {message}\n"
+    args = parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (DatasetError, ImportError, ValueError, OSError) as error:
+        print(f"minicnn: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(prog="minicnn", description="Convolutional networks.")
+    top.add_argument("--version", action="version", version=f"minicnn {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for kind in KINDS:
+        kind.add_to(commands)
+    return top
