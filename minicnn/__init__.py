@@ -24,6 +24,7 @@ from .data.batches import Batches, stratified_split
 from .data.errors import DatasetError, DatasetNotFound, DatasetWarning
 from .diagnosis import NotFinite
 from .early_stopping import EarlyStopping
+from .evaluation import Evaluation
 from .fitting import fit
 from .kernels.cpu import conv_algorithm
 from .kernels.cuda import allow_tf32, graphs
@@ -99,6 +100,7 @@ __all__ = [
     "Dropout",
     "EarlyStopping",
     "Epoch",
+    "Evaluation",
     "Flatten",
     "GlobalAveragePool2D",
     "Interrupted",

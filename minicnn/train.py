@@ -13,6 +13,7 @@ from . import plan as planned
 from .backend import Array, to_numpy
 from .data.batches import Batches
 from .diagnosis import check_loss
+from .evaluation import Evaluation
 from .functional.activation import softmax_forward
 from .functional.loss import penalty_backward, penalty_forward
 from .layers import Normalize, Sequential, Softmax
@@ -178,29 +179,38 @@ def evaluate(
     loss: Loss = CROSS_ENTROPY,
     indices: np.ndarray | None = None,
     tta: str | None = None,
-) -> dict[str, float]:
-    """Return {"loss", "accuracy"} of the model on pictures x, (N,) + input_shape, labels y, (N,).
+) -> Evaluation:
+    """Return how good the model is on pictures x, (N,) + input_shape, whose labels y are known.
 
-    indices: the rows to take, all if None.  tta: see `predict`; the loss is that of the mean
-    logits.  The loss includes the model's penalties, as in training.  Nothing is kept for a
-    backward pass.
+        scores = evaluate(model, x, y)
+        scores["loss"], scores["accuracy"], scores["top5"]
+        print(scores)  # and precision, recall, confusion, calibration: see `Evaluation`
+
+    y: (N,) class ids, or (N, K) target distributions; of these the likeliest class counts as the
+    true one.  indices: the rows to take, all if None.  tta: see `predict`; the loss is that of the
+    mean logits.  The loss includes the model's penalties, as in training.  Nothing is kept for a
+    backward pass.  The logits, (N, K), are kept where the model is, for what may be asked of them.
     """
     check_use(model, loss)
     check_pictures(model, x, y)
     check_views(model, tta)
-    meter = Meter()
+    meter, answers = Meter(), []
+    batches = Batches(x, y, batch_size, indices=indices)
     try:
-        for x_part, y_part in Batches(x, y, batch_size, indices=indices):
+        for x_part, y_part in batches:
             labels = model.device.asarray(y_part)
             logits = infer_views(model, model.device.asarray(x_part), tta)
             meter.add(loss(logits, labels)[0], logits, labels)
+            answers.append(logits)
     finally:
         planned.tidy(model)
     penalties = sum(
         float(penalty_forward(model.params[name], penalty.l1, penalty.l2)[0])
         for name, penalty in model.params.penalized
     )
-    return {"loss": meter.loss + penalties, "accuracy": meter.accuracy}
+    true = to_numpy(y)[... if batches.indices is None else batches.indices]
+    true = true.argmax(axis=1) if true.ndim == 2 else true.astype("int64")  # a copy, either way
+    return Evaluation(meter.loss + penalties, meter.accuracy, true, answers, model.classes)
 
 
 def predict(

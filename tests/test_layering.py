@@ -21,7 +21,7 @@ FLOORS = [
     {"functional", "initializers", "schedule", "workers"},
     {"params", "groups", "lookahead"},
     {"layers", "losses", "optim", "metrics", "data", "kernels"},
-    {"models", "gradcheck", "plan", "progress"},
+    {"models", "gradcheck", "plan", "progress", "evaluation"},
     {"diagnosis", "doctor", "views"},
     {"train", "checkpoint"},
     {"early_stopping"},

@@ -66,7 +66,9 @@ def test_evaluate_takes_the_loss_of_the_mean_logits(tta):
         loss, _ = mc.CrossEntropy()(logits, y[used])
         scores = mc.evaluate(model, x, y, 4, indices=indices, tta=tta)
         right = (logits.argmax(axis=1) == y[used]).mean()
-        assert scores == pytest.approx({"loss": float(loss), "accuracy": right}, rel=1e-10)
+        assert scores["loss"] == pytest.approx(float(loss), rel=1e-10)
+        assert scores["accuracy"] == right
+        np.testing.assert_allclose(scores.probabilities, softmax(logits), rtol=1e-10)
 
 
 @pytest.mark.parametrize("tta", TTA)

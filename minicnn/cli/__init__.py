@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..data.errors import DatasetError
-from . import data, machine, networks
+from . import data, evaluate, machine, networks
 
-KINDS = (data, machine, networks)
+KINDS = (data, evaluate, machine, networks)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
