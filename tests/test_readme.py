@@ -44,6 +44,16 @@ def test_guide_to_training_runs(drawn, capsys):
     assert "lr" in capsys.readouterr().out
 
 
+def test_guide_to_evaluation_runs(drawn, capsys):
+    found = blocks((HOUSE / "docs" / "evaluation.md").read_text())
+    names = {}
+    for block in found:
+        exec(block, names)
+    printed = capsys.readouterr().out
+    assert "confusion matrix" in printed and "airplane" in printed and " was called " in printed
+    assert names["bins"].count.sum() == 60
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:minicnn|examples)/[\w./]*)`", TEXT))))
 def test_readme_names_files_that_exist(path):
     assert (HOUSE / path).exists()

@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Sequence
 
 from .. import __version__
+from ..backend import DeviceError
 from ..data.errors import DatasetError
-from . import data, evaluate, machine, networks
+from . import compare, data, evaluate, machine, networks
 
-KINDS = (data, evaluate, machine, networks)
+KINDS = (compare, data, evaluate, machine, networks)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return int(args.run(args))
-    except (DatasetError, ImportError, ValueError, OSError) as error:
+    except (DatasetError, DeviceError, ImportError, MemoryError, ValueError, OSError) as error:
         print(f"minicnn: {error}", file=sys.stderr)
         return 2
 

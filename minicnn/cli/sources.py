@@ -74,9 +74,15 @@ def test_pictures(
     """Return the pictures that a command's flags mean: x (N, H, W, C), y (N,), and their name.
 
     args: those of `add_data_flags`, and ``model``, the path.  What had to be guessed is said on
-    stderr.  Raises ValueError where nothing can be, or the classes aren't the model's.
+    stderr.  Raises ValueError where nothing can be, where the classes aren't the model's, and
+    for a model that takes floats.
     """
     dataset, split, seed = args.dataset, args.split, 0
+    if not isinstance(model.first_leaf(), Normalize):
+        raise ValueError(
+            "the model doesn't begin with Normalize, and how its pictures are to be prepared isn't "
+            "known here: prepare them in Python, and call minicnn.evaluate"
+        )
     run = metrics_beside(args.model)
     if dataset == "auto":
         dataset = chosen(run, model)
@@ -102,8 +108,6 @@ def test_pictures(
             raise ValueError("--split train is of cifar10 and synthetic; a folder is taken whole")
         x, y = folder_pictures(dataset, model)
         name = f"folder {printable(dataset)}"
-    if not isinstance(model.first_leaf(), Normalize):
-        say("the model doesn't prepare its pictures itself: it gets numbers from 0 to 255")
     return x, y, name
 
 

@@ -41,7 +41,7 @@ def headline(found: Evaluation) -> Iterator[str]:
 def per_class(found: Evaluation, names: list[str]) -> Iterator[str]:
     """Yield precision, recall and F1 of each class and their means, and where they were 0/0."""
     scores, K = found.scores, len(names)
-    cells = min(max(width(name) for name in (*names, "weighted mean")), 32)
+    cells = min(max(width(name) for name in (*names, "weighted mean")), 28)
     yield left("class", cells) + "  precision   recall       F1   pictures     called"
 
     def line(name: str, figures: list[float], *counts: int) -> str:
@@ -76,10 +76,10 @@ def confused(
     """Yield the commonest mistakes."""
     first = min(max(width(names[i]) for i, _, _ in pairs), 26)
     second = min(max(width(names[j]) for _, j, _ in pairs), 26)
-    yield "most confused"
+    yield "most confused, and what share that is of the class's pictures"
     for i, j, count in pairs:
-        share = f"{100 * count / support[i]:.1f} % of its pictures"
-        yield f"  {left(names[i], first)} called {left(names[j], second)} {count:7,}  {share}"
+        share = 100 * count / support[i]
+        yield f"  {left(names[i], first)} called {left(names[j], second)}{count:8,}{share:7.1f} %"
 
 
 def matrix(counts: np.ndarray, names: list[str]) -> Iterator[str]:
@@ -89,18 +89,19 @@ def matrix(counts: np.ndarray, names: list[str]) -> Iterator[str]:
         yield f"confusion matrix: {K} x {K} don't fit here; as_dict, --json have it"
         return
     number = len(str(K - 1))
-    cell = max(len(str(counts.max())), number) + 1
-    title = "confusion matrix: rows are the true classes, columns what they were called"
+    title = "confusion matrix: rows are true classes, columns what they were called"
+    cell, shown, nothing = max(len(str(counts.max())), number) + 1, counts, "."
     if number + 9 + K * cell > WIDTH:
+        title = "confusion matrix: % of a true class (row) called so (column); blank: under 0.5"
         sums = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        counts, cell = np.rint(100 * counts / sums).astype(int), 3
-        title += ", % of row"
+        shown, nothing = np.rint(100 * counts / sums).astype(int), ""
+        cell = 4 if number + 9 + K * 4 <= WIDTH else 3
     cells = min(max(map(width, names)), WIDTH - number - 1 - K * cell)
-    yield from textwrap.wrap(title, WIDTH)
+    yield title
     yield " " * (number + 1 + cells) + "".join(f"{j:{cell}}" for j in range(K))
-    for i, (name, row) in enumerate(zip(names, counts, strict=True)):
-        numbers = "".join(right(str(count) if count else ".", cell) for count in row)
-        yield f"{i:{number}} {left(name, cells)}{numbers}"
+    for i, (name, row) in enumerate(zip(names, shown, strict=True)):
+        numbers = "".join(right(str(one) if one else nothing, cell) for one in row)
+        yield f"{i:{number}} {left(name, cells)}{numbers}".rstrip()
 
 
 def reliability(found: Evaluation) -> Iterator[str]:
