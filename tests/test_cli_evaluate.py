@@ -110,6 +110,12 @@ def test_auto_never_guesses_wildly(capsys, model):
     assert "(cat, dog) tell which pictures; name them with --dataset" in said.err
 
 
+@pytest.mark.parametrize("recipe", [3, {"test": 3}, {"test": {"tta": "sideways"}}, {}])
+def test_recipe_that_says_nothing_of_views(capsys, model, cifar10, recipe):
+    path = model(mc.datasets.CIFAR10_CLASSES, dataset="cifar10", recipe=recipe)
+    assert "--tta" not in out_of(capsys, path).err
+
+
 def test_broken_metrics_are_said(capsys, model, cifar10, tmp_path):
     path = model(mc.datasets.CIFAR10_CLASSES)
     (tmp_path / "metrics.json").write_text("{")

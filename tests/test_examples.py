@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minicnn as mc
+from minicnn import cli
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -168,7 +169,7 @@ def recipe(monkeypatch, train, tmp_path):
     return str(path)
 
 
-def test_train_cifar_by_a_recipe(train, recipe, tmp_path):
+def test_train_cifar_by_a_recipe(train, recipe, tmp_path, monkeypatch, capsys):
     flags = ["--dataset", "synthetic", "--quiet", "--seed", "1", "--lr", "0.002", "--epochs", "2"]
     assert train(*flags, "--recipe", recipe) == 0
     found = metrics(tmp_path)
@@ -183,6 +184,19 @@ def test_train_cifar_by_a_recipe(train, recipe, tmp_path):
     x, y = mc.datasets.synthetic(4000, seed=1_000_001)
     assert mc.evaluate(model, x, y, tta="flip")["loss"] == pytest.approx(found["test_loss"])
     assert mc.evaluate(model, x, y)["loss"] != pytest.approx(found["test_loss"])
+
+    # The command measures the same on the same pictures, and says where it doesn't.
+    monkeypatch.setattr("minicnn.cli.sources.DRAWN", {"test": (400, 1_000_000)})
+    out = str(tmp_path / "out")
+    capsys.readouterr()
+    assert cli.main(["evaluate", out, "--device", "cpu", "--tta", "flip", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(found["test_loss"])
+    assert cli.main(["evaluate", out, "--device", "cpu"]) == 0
+    assert "the run's own test was made with --tta flip" in capsys.readouterr().err
+    assert cli.main(["compare", out, out, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["runs"][0]
+    assert (row["recipe"], row["state"], row["batch_size"]) == ("own", "finished", 90)
+    assert row["test_accuracy"] == found["test_accuracy"] and row["parameters"] == 122_570
 
 
 def test_train_cifar_by_a_recipe_resumes_behind_what_it_froze(train, recipe, tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 from ..checkpoint import load
 from ..evaluation.text import printable
 from ..layers import Normalize, Sequential
+from ..views import VIEWS
 
 IN_A_FOLDER = ("model.safetensors", "best.safetensors", "last.safetensors")
 """What a run's folder holds, the model to use first: the finished one, or the best so far."""
@@ -84,6 +85,9 @@ def test_pictures(
             "known here: prepare them in Python, and call minicnn.evaluate"
         )
     run = metrics_beside(args.model)
+    views = views_of(run)
+    if views and getattr(args, "tta", views) != views:
+        say(f"the run's own test was made with --tta {views}, as its recipe says")
     if dataset == "auto":
         dataset = chosen(run, model)
     if dataset == "cifar10":
@@ -123,6 +127,14 @@ def metrics_beside(path: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         say(f"{file} can't be read, and counts as if it weren't there: {error}")
         return {}
+
+
+def views_of(run: dict[str, Any]) -> str | None:
+    """Return the test-time augmentation that a run's recipe names, if it does."""
+    recipe = run.get("recipe")
+    test = recipe.get("test") if isinstance(recipe, dict) else None
+    views = test.get("tta") if isinstance(test, dict) else None
+    return views if isinstance(views, str) and views in VIEWS else None
 
 
 def chosen(run: dict[str, Any], model: Sequential) -> str:
