@@ -171,6 +171,7 @@ def test_damaged_checkpoint_is_said_and_an_older_one_taken(capsys, run, tmp_path
         ("{", "metrics.json isn't JSON"),
         ("[" * 100_000, "metrics.json isn't JSON"),
         ("[]", "expected a dictionary"),
+        (f'{{"recipe": {"[" * 800}{"]" * 800}}}', "expected a dictionary, as"),
         ("{}", "epochs is missing"),
         (json.dumps(metrics(epochs=3)), "epochs is 3, expected a list"),
         (json.dumps(metrics(epochs=[3])), "epochs holds 3, expected dictionaries"),

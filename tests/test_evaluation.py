@@ -128,6 +128,15 @@ def test_table_shows_all_of_it():
     assert "  0.933 - 1.000         7            0.9802     0.4286" in lines
 
 
+def test_table_fits_80_columns_in_wide_letters():
+    names = [chr(0x4E00 + i) * 9 for i in range(12)]  # 18 cells each
+    shown = str(of([0, 1], np.eye(12)[[0, 1]], names)).splitlines()
+    assert max(map(text.width, shown)) <= 80
+    said = " ".join(line.strip() for line in shown)
+    missing = ", ".join(names[2:])
+    assert f"precision of {missing} (never called so)" in said
+
+
 def test_table_without_a_mistake_has_no_mistakes():
     assert "most confused" not in str(of([0, 1], 5 * np.eye(2)))
 

@@ -82,10 +82,12 @@ def test_scores_by_class_are_those_of_scikit_learn(oracle, case):
 
 @drawn(100)
 def test_zero_by_zero_is_said_where_scikit_learn_warns_of_it(oracle, case):
+    from sklearn.exceptions import UndefinedMetricWarning
+
     labels, scores = case
     K, found = scores.shape[1], of(labels, scores)
     with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", oracle._classification.UndefinedMetricWarning)
+        warnings.simplefilter("always", UndefinedMetricWarning)
         oracle.precision_recall_fscore_support(labels, found.predicted, labels=range(K))
     warned = {name for name in ("Precision", "Recall") if name in " ".join(map(str, said))}
     undefined = found.scores.undefined

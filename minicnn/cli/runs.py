@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checkpoint.file import CheckpointError, Contents, opened
 from ..checkpoint.folder import RunFolder
+from ..checkpoint.json_text import too_deep
 from ..checkpoint.model import model_of
 from ..checkpoint.schema import MOST, check_training
 
@@ -78,8 +79,10 @@ def read_metrics(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"metrics.json isn't JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError("metrics.json: expected a dictionary")
+    if not isinstance(found, dict) or too_deep(found):
+        raise ValueError(
+            "metrics.json: expected a dictionary, as examples/train_cifar.py writes it"
+        )
     kinds: dict[str, tuple[type, ...]] = {
         "epochs": (list,), "test_loss": (int, float), "test_accuracy": (int, float)
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,19 @@ def per_class(found: Evaluation, names: list[str]) -> Iterator[str]:
         if ids:
             some = ", ".join(cut(names[i], 32) for i in ids[:MOST_COLUMNS])
             more = f" and {len(ids) - MOST_COLUMNS} more" if len(ids) > MOST_COLUMNS else ""
-            yield from textwrap.wrap(f"0/0 counted as 0: {figure} of {some}{more} ({why})", WIDTH)
+            yield from wrapped(f"0/0 counted as 0: {figure} of {some}{more} ({why})")
+
+
+def wrapped(text: str) -> Iterator[str]:
+    """Yield the lines of a text, cut between its words."""
+    line = ""
+    for word in text.split(" "):
+        if line and width(f"{line} {word}") > WIDTH:
+            yield line
+            line = "  " + word
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
 
 
 def confused(
