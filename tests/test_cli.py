@@ -1,5 +1,8 @@
 """The console command."""
 
+import subprocess
+import sys
+
 import pytest
 
 import minicnn as mc
@@ -47,3 +50,11 @@ def test_profile_prints_where_a_step_goes(capsys, monkeypatch):
     assert "conv2d_2" in said and "images/s" in said
     assert cli.main(["profile", "--batch-size", "0"]) == 2
     assert "batch size 0: expected an integer >= 1" in capsys.readouterr().err
+
+
+def test_reader_that_has_enough_ends_a_command_in_silence():
+    command = [sys.executable, "-m", "minicnn", "summary"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()  # before anything is printed
+    assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+    process.stderr.close()

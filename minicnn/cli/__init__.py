@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,7 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.formatwarning = lambda message, *rest, **more: f"note: {message}\n"
     args = parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads, as "| head" does, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        return 0
     except (DatasetError, DeviceError, ImportError, MemoryError, ValueError, OSError) as error:
         print(f"minicnn: {error}", file=sys.stderr)
         return 2
