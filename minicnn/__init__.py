@@ -69,12 +69,18 @@ from .train import backpropagate, evaluate, predict, train_step
 from .workers import processes
 
 if TYPE_CHECKING:
-    from . import plots
+    from . import explain, plots
+    from .prediction import Prediction, predict_image
 
 __version__ = "0.1.0"
 
 # What isn't needed to train is imported when it is asked for: a name, and the file that has it.
-LATER = {"plots": "plots"}
+LATER = {
+    "Prediction": "prediction",
+    "explain": "explain",
+    "plots": "plots",
+    "predict_image": "prediction",
+}
 
 __all__ = [
     "GELU",
@@ -115,6 +121,7 @@ __all__ = [
     "PadChannels",
     "Parameters",
     "Penalty",
+    "Prediction",
     "RMSprop",
     "ReLU",
     "Recipe",
@@ -136,6 +143,7 @@ __all__ = [
     "datasets",
     "device",
     "evaluate",
+    "explain",
     "find_lr",
     "fit",
     "functional",
@@ -146,6 +154,7 @@ __all__ = [
     "models",
     "plots",
     "predict",
+    "predict_image",
     "processes",
     "progress_bar",
     "recipes",

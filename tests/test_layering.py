@@ -27,7 +27,7 @@ FLOORS = [
     {"early_stopping"},
     {"run"},
     {"fitting", "recipes"},
-    {"plots", "interop", "explain", "distributed", "tune", "web"},  # the extras
+    {"plots", "interop", "explain", "prediction", "distributed", "tune", "web"},  # the extras
     {"lr_finder"},
     {"cli"},
     {"__main__"},

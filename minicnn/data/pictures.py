@@ -20,36 +20,41 @@ WHITE = (255, 255, 255, 255)
 
 
 def read_picture(
-    file: str | os.PathLike[str] | IO[bytes], size: tuple[int, int] = (32, 32)
+    file: str | os.PathLike[str] | IO[bytes],
+    size: tuple[int, int] = (32, 32),
+    channels: int = 3,
+    largest: int = LARGEST,
 ) -> np.ndarray:
-    """Return the picture in a file, as uint8 (H, W, 3) with (H, W) = ``size``.
+    """Return the picture in a file, as uint8 (H, W, channels) with (H, W) = ``size``.
 
     It is turned upright as its EXIF data say, what is transparent becomes white, it is scaled with
     antialiasing until its shorter side fits, and cropped about its middle.  Of an animation the
-    first picture is taken.
+    first picture is taken.  channels: 3, red, green and blue, or 1, grey.
 
     Raises `DatasetError`, whose text is the reason alone, if the file isn't a whole picture in one
-    of the `FORMATS` of at most `LARGEST` pixels, and ImportError without Pillow.
+    of the `FORMATS` of at most ``largest`` pixels, and ImportError without Pillow.
     """
+    if channels not in (1, 3):
+        raise ValueError(f"channels {channels!r}: expected 3, or 1 for grey")
     Image = pillow()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged remarks beside the picture
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > LARGEST:
+                if image.width * image.height > largest:
                     raise DatasetError(
                         f"it has {image.width:,} x {image.height:,} pixels, expected at most "
-                        f"{LARGEST:,} in all"
+                        f"{largest:,} in all"
                     )
-                return decode(image, size)
+                return decode(image, size, channels)
         except DatasetError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly any kind
             raise DatasetError(reason(error)) from error
 
 
-def decode(image: Any, size: tuple[int, int]) -> np.ndarray:
+def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     """Do the work of `read_picture` on a picture that is open and not too large."""
     from PIL import Image, ImageOps
 
@@ -57,13 +62,13 @@ def decode(image: Any, size: tuple[int, int]) -> np.ndarray:
     image.draft(None, (8 * max(size), 8 * max(size)))  # a JPEG needn't be decoded in full size
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 bits of grey
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
+        grey = np.asarray(image).clip(0, 65535) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     image = ImageOps.fit(image, (W, H), Image.Resampling.BICUBIC)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", (W, H), WHITE), image).convert("RGB")
-    return np.array(image)
+    return np.array(image.convert("L" if channels == 1 else "RGB")).reshape(H, W, channels)
 
 
 def reason(error: Exception) -> str:
