@@ -6,27 +6,30 @@ import numpy as np
 
 from ..options import number
 
-VIRIDIS = (
-    (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
-    (31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37),
+PLASMA = (
+    (13, 8, 135), (70, 3, 159), (114, 1, 168), (156, 23, 158), (189, 55, 134),
+    (216, 87, 107), (237, 121, 83), (251, 159, 58), (253, 202, 38), (240, 249, 33),
 )  # fmt: skip
-"""Ten colours of matplotlib's viridis, evenly spaced: it grows lighter from end to end, so that
-those who see no red or no green, or no colour at all, read it as well."""
+"""Ten colours of matplotlib's plasma, evenly spaced: it grows lighter from end to end, so that those
+who see no red or no green, or no colour at all, read it as well; few photographs have its hues."""
 
 
 def colours(heat: np.ndarray) -> np.ndarray:
-    """Return the colours of heat from 0 to 1, of any shape: (..., 3) uint8, viridis."""
-    steps, table = np.linspace(0, 1, len(VIRIDIS)), np.array(VIRIDIS, float)
-    return (
-        np.stack([np.interp(heat, steps, table[:, c]) for c in range(3)], -1).round().astype("u1")
-    )
+    """Return the colours of heat from 0 to 1, of any shape: (..., 3) uint8, plasma."""
+    steps, table = np.linspace(0, 1, len(PLASMA)), np.array(PLASMA, float)
+    channels = [np.interp(heat, steps, table[:, c]) for c in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def overlay(picture: np.ndarray, heat: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Lay heat over a picture, in colours from dark blue to yellow.
+def overlay(picture: np.ndarray, heat: np.ndarray, opacity: float = 0.75) -> np.ndarray:
+    """Lay heat over a picture, in colours from purple over orange to yellow.
 
-    picture: (H, W, 3) or grey, (H, W, 1), uint8.  heat: (H, W), any float; what is below zero
-    counts as zero, the largest becomes yellow.  opacity: 0, the picture alone, to 1, heat alone.
+        y = (1 - a) picture + a colour(h)        h = heat / max heat        a = opacity h
+
+    The less heat, the more of the picture is seen; without any it stays what it is.
+
+    picture: (H, W, 3) or grey, (H, W, 1), uint8.  heat: (H, W), any finite numbers; what is below
+    zero counts as zero.  opacity: how much of the hottest place is colour, 0 to 1.
     Returns (H, W, 3) uint8.
     """
     picture, heat = np.asarray(picture), np.asarray(heat)
@@ -46,5 +49,6 @@ def overlay(picture: np.ndarray, heat: np.ndarray, opacity: float = 0.5) -> np.n
         raise ValueError(f"opacity {opacity}: expected 0 to 1")
     heat = np.maximum(heat.astype(float), 0)
     heat /= heat.max() or 1
-    mixed = (1 - opacity) * picture + opacity * colours(heat)
+    alpha = opacity * heat[..., None]
+    mixed = (1 - alpha) * picture + alpha * colours(heat)
     return mixed.round().astype(np.uint8)
