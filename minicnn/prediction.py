@@ -13,7 +13,7 @@ import numpy as np
 
 from .data.errors import DatasetError
 from .data.pictures import LARGEST, read_picture
-from .layers import Sequential
+from .layers import Normalize, Sequential
 from .options import whole
 from .train import check_use, predict
 from .views import check_views
@@ -156,6 +156,11 @@ def check_pictorial(model: Sequential, tta: str | None) -> None:
         raise ValueError(
             f"the model makes {model.output_shape} of {shape}: expected scores of classes, (K,), "
             "of pictures, (H, W, 3) or grey, (H, W, 1)"
+        )
+    if not isinstance(model.first_leaf(), Normalize):
+        raise ValueError(
+            "the model doesn't prepare pictures itself, and how they were in its training isn't "
+            "known: begin it with Normalize()"
         )
     check_views(model, tta)
 

@@ -1,12 +1,17 @@
 """Turn one picture file, of any size and kind, into an array; trust nothing in it.
 
 Pillow (the extra ``image``) decodes.  It is asked only for the formats in `FORMATS`, which it
-recognizes by what is in the file; the number of pixels is looked at before any is decoded.
+recognizes by what is in the file, whatever its name says: those that cameras, phones and web pages
+use, and no more, for each further decoder is one more to be trusted (EPS runs another program, TIFF
+can hold nearly anything).  What could take much memory or time is looked at before any pixel is
+decoded: the file's size, the number of pixels, and the scans of a JPEG.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import warnings
 from typing import IO, Any
 
@@ -15,7 +20,17 @@ import numpy as np
 from .errors import DatasetError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+OTHERS = {
+    b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"%PDF": "PDF", b"<svg": "SVG", b"8BPS": "Photoshop",
+    b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"ftypavif": "AVIF",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000", b"\xff\x0a": "JPEG XL", b"JXL ": "JPEG XL",
+    b"\x00\x00\x01\x00": "icon",
+}  # fmt: skip
+"""Pictures of other formats, by what stands in their first bytes: they are told by name."""
+
 LARGEST = 64_000_000  # pixels
+HEAVIEST = 256 << 20  # bytes of a file
+SCANS = 100  # of a JPEG: programs write ten; each goes over all pixels, and may take a few bytes
 WHITE = (255, 255, 255, 255)
 
 
@@ -29,29 +44,79 @@ def read_picture(
 
     It is turned upright as its EXIF data say, what is transparent becomes white, it is scaled with
     antialiasing until its shorter side fits, and cropped about its middle.  Of an animation the
-    first picture is taken.  channels: 3, red, green and blue, or 1, grey.
+    first picture is taken; of 16 bits the upper eight; colour profiles are left out of account.
+    channels: 3, red, green and blue, or 1, grey.
 
     Raises `DatasetError`, whose text is the reason alone, if the file isn't a whole picture in one
     of the `FORMATS` of at most ``largest`` pixels, and ImportError without Pillow.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels {channels!r}: expected 3, or 1 for grey")
-    Image = pillow()
+    pillow()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged remarks beside the picture
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > largest:
-                    raise DatasetError(
-                        f"it has {image.width:,} x {image.height:,} pixels, expected at most "
-                        f"{largest:,} in all"
-                    )
-                return decode(image, size, channels)
+            if isinstance(file, str | os.PathLike):
+                with open(file, "rb") as stream:
+                    return read_stream(stream, size, channels, largest)
+            return read_stream(file, size, channels, largest)
         except DatasetError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly any kind
             raise DatasetError(reason(error)) from error
+
+
+def read_stream(
+    stream: IO[bytes], size: tuple[int, int], channels: int, largest: int
+) -> np.ndarray:
+    """Do the work of `read_picture` on an open file, with the errors that there are."""
+    from PIL import Image, UnidentifiedImageError
+
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    stream = weighed(stream)
+    check_scans(stream)
+    try:
+        opened = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        raise DatasetError(unknown(stream.read(12))) from error
+    with opened as image:
+        if image.width * image.height > largest:
+            raise DatasetError(
+                f"it has {image.width:,} x {image.height:,} pixels, expected at most {largest:,} "
+                "in all"
+            )
+        return decode(image, size, channels)
+
+
+def weighed(stream: IO[bytes]) -> IO[bytes]:
+    """Return a stream that can be sought in; raise `DatasetError` if there is too much in it."""
+    if not stream.seekable():
+        stream = io.BytesIO(stream.read(HEAVIEST + 1))
+    if stream.seek(0, os.SEEK_END) > HEAVIEST:
+        raise DatasetError(f"it has more than {HEAVIEST >> 20} MiB")
+    return stream
+
+
+def check_scans(stream: IO[bytes]) -> None:
+    """Raise `DatasetError` for a JPEG of so many scans that decoding it would take for ever.
+
+    A segment says how long it is; the data of a scan go on until the next marker, which is FF and
+    something that isn't zero, a restart (D0 to D7) or another FF.
+    """
+    stream.seek(0)
+    data = stream.read(2)
+    if data == b"\xff\xd8":
+        data += stream.read()
+        marker = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+        place, scans = 2, 0
+        while (found := marker.search(data, place)) and found[1] != b"\xd9":
+            place = found.end()
+            scans += found[1] == b"\xda"
+            if scans > SCANS:
+                raise DatasetError(f"it has more than {SCANS} scans, as no program writes them")
+            if found[1] not in b"\x01\xd8":  # those have no length
+                place += max(2, int.from_bytes(data[place : place + 2], "big"))
 
 
 def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -61,9 +126,8 @@ def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     H, W = size
     image.draft(None, (8 * max(size), 8 * max(size)))  # a JPEG needn't be decoded in full size
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits of grey
-        grey = np.asarray(image).clip(0, 65535) >> 8
-        image = Image.fromarray(grey.astype(np.uint8))
+    if image.mode.startswith("I"):
+        image = eight_bits(image)
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     image = ImageOps.fit(image, (W, H), Image.Resampling.BICUBIC)
     if image.mode == "RGBA":
@@ -71,12 +135,31 @@ def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     return np.array(image.convert("L" if channels == 1 else "RGB")).reshape(H, W, channels)
 
 
+def eight_bits(image: Any) -> Any:
+    """Return the upper half of 16 bits of grey, which Pillow would cut off at 255."""
+    from PIL import Image
+
+    grey = np.asarray(image)
+    half = Image.fromarray((grey.clip(0, 65535) >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")  # the one grey that is transparent
+    if isinstance(clear, int):
+        half.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
+    return half
+
+
+def unknown(head: bytes) -> str:
+    """Return what is said of a file that begins so, and has none of the `FORMATS`."""
+    wanted = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
+    if not head:
+        return f"{wanted}, but empty"
+    for start, name in OTHERS.items():
+        if head.startswith(start) or head[4:].startswith(start):
+            return f"{wanted}, but {name}: convert it"
+    return wanted
+
+
 def reason(error: Exception) -> str:
     """Return in one short line why a picture can't be read."""
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -10,8 +10,8 @@ PLASMA = (
     (13, 8, 135), (70, 3, 159), (114, 1, 168), (156, 23, 158), (189, 55, 134),
     (216, 87, 107), (237, 121, 83), (251, 159, 58), (253, 202, 38), (240, 249, 33),
 )  # fmt: skip
-"""Ten colours of matplotlib's plasma, evenly spaced: it grows lighter from end to end, so that those
-who see no red or no green, or no colour at all, read it as well; few photographs have its hues."""
+"""Ten colours of matplotlib's plasma, evenly spaced: it grows lighter from end to end, so that who
+sees no red or no green, or no colour at all, reads it as well; few photographs have its hues."""
 
 
 def colours(heat: np.ndarray) -> np.ndarray:
