@@ -30,6 +30,15 @@ PLACES = {
 CASES = [(name, *place) for name in NETS for place in PLACES[name]]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Let PyTorch work alone: for networks this small, its threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pair(name):
     model = settled(NETS[name]())
     config = model.config()
