@@ -139,8 +139,9 @@ def good() -> dict[str, tuple[bytes, Colours, int]]:
     add("print.jpg", encoded(rgb.convert("CMYK"), "JPEG", quality=95), off=12)
     add("large.jpg", encoded(Image.fromarray(quartered(3000, 2000)), "JPEG", quality=60), off=12)
     add("two in one.jpg", encoded(rgb, "MPO", **many, quality=95), off=12)
-    movie = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype="u1").tobytes()
-    add("movie behind.jpg", encoded(rgb, "JPEG", quality=95) + movie, off=12)
+    scan = b"\xff\xda\x00\x02"  # what looks like the start of a scan, where there is none
+    add("movie behind.jpg", encoded(rgb, "JPEG", quality=95) + 1000 * scan, off=12)
+    add("remark before.jpg", encoded(rgb, "JPEG", quality=95, comment=1000 * scan), off=12)
     add("wrong exif.jpg", encoded(rgb, "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff"), off=12)
     for k in range(1, 9):
         exif = Image.Exif()

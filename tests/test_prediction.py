@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import picture_files as files
@@ -153,3 +155,21 @@ def test_predict_images_takes_the_memory_of_a_batch(model):
     answers = predict_images(model, sources(1000), batch_size=8)
     next(answers)
     assert read == 8
+
+
+def test_guide_to_prediction_runs(monkeypatch, tmp_path, capsys):
+    """The Python of docs/predict.md, as it stands."""
+    monkeypatch.chdir(tmp_path)
+    mc.save(mc.models.tutorial_cnn().build((32, 32, 3), seed=0), "cifar.safetensors")
+    chosen = {"a.jpg": GOOD["plain.jpg"], "b.jpg": BAD["text.jpg"]}
+    files.write(tmp_path, {"holiday.jpg": GOOD["plain.jpg"]})
+    files.write(tmp_path / "holiday", chosen)
+    guide = Path(__file__).parents[1] / "docs" / "predict.md"
+    blocks = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["heat"].shape == (1, 32, 32)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4 and said[2].startswith("a.jpg ") and "it is no PNG" in said[3]

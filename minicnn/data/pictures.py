@@ -128,7 +128,9 @@ def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         image = eight_bits(image)
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode != mode:  # a copy of a large picture takes as much memory again
+        image = image.convert(mode)
     image = ImageOps.fit(image, (W, H), Image.Resampling.BICUBIC)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", (W, H), WHITE), image).convert("RGB")
