@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def middle(width: int, height: int) -> np.ndarray:
     return line.reshape(height, width, 3).astype("uint8")
 
 
+@cache
 def good() -> dict[str, tuple[bytes, Colours, int]]:
     """Each file by its name: its bytes, its quarters' colours, and how far off they may be."""
     from PIL import Image
@@ -189,6 +191,7 @@ def scans(n: int) -> bytes:
     return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * n + data[-2:]
 
 
+@cache
 def bad() -> dict[str, tuple[bytes, str]]:
     """Each file by its name: its bytes, and what is said of it."""
     from PIL import Image

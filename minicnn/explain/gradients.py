@@ -43,7 +43,7 @@ def grad_cam(
     place = find_layer(model, layer)
 
     def heat(watch: Watch, dy: Array) -> np.ndarray:
-        A, dA = watch.y, watch.gradient(dy)
+        A, dA = watch.seen(watch.y), watch.gradient(dy)
         weights = dA.mean(axis=(1, 2), keepdims=True)  # (N, 1, 1, C)
         maps = to_numpy((weights * A).sum(axis=-1))
         return scaled(enlarge(np.maximum(maps, 0), model.input_shape[:2]))

@@ -37,23 +37,26 @@ class Watch:
                 setattr(last, way, same)
         pairs = zip(model.walk(), self.twin.walk(), strict=True)
         self.layer: Any = next((twin for mine, twin in pairs if mine is layer), None)
+        self.y = self.dy = None
 
     def output(self, x: Array) -> Array:
         """Return what the watched layer makes of a batch x, as in prediction."""
-        infer = self.layer.infer
+        layer = self.layer
+        forward, infer = layer.forward, layer.infer
 
-        def look(x: Array) -> None:
+        def look(x: Array, training: bool = False) -> None:
+            layer.forward, layer.infer = forward, infer
             self.y = infer(x)
             raise Reached
 
-        self.layer.infer = look
+        layer.forward = layer.infer = look
         try:
             self.twin.infer(x)
         except Reached:
             self.twin.forget()
         finally:
-            self.layer.infer = infer
-        return self.y
+            layer.forward, layer.infer = forward, infer
+        return self.seen(self.y)
 
     def forward(self, x: Array) -> Array:
         """Return the logits for a batch x, (N, K); afterwards ``y`` is the watched layer's output.
@@ -94,7 +97,16 @@ class Watch:
             self.twin.forget()
         finally:
             self.layer.backward = backward
-        return self.dy
+        return self.seen(self.dy)
+
+    def seen(self, array: Array | None) -> Array:
+        """Return what was seen; raise ValueError if nothing was."""
+        if array is None:
+            raise ValueError(
+                f"layer {self.layer.path}: the model doesn't go through it; the layer that it lies "
+                "in computes by itself: take that one"
+            )
+        return array
 
 
 def same(x: Array, training: bool = False) -> Array:

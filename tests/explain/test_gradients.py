@@ -188,6 +188,41 @@ def test_explanations_of_an_own_layer():
     np.testing.assert_allclose(explain.feature_maps(model, x, "square_1"), x * x, rtol=1e-6)
 
 
+def test_explanations_inside_an_own_layer():
+    """One that knows only forward, and one that computes without the layer inside it."""
+
+    class Twice(mc.Layer):
+        def __init__(self, calls=True):
+            super().__init__()
+            self.inner, self.calls = mc.ReLU(), calls
+
+        def children(self):
+            return [("inner", self.inner)]
+
+        def resolve(self, input_shape):
+            return self.inner.connect(input_shape, f"{self.path}/inner")
+
+        def forward(self, x, training=False):
+            return 2 * (self.inner.forward(x, training) if self.calls else x)
+
+        def backward(self, dy):
+            return self.inner.backward(2 * dy) if self.calls else 2 * dy
+
+    def build(calls):
+        layers = Twice(calls), mc.GlobalAveragePool2D(), mc.Dense(2)
+        return mc.Sequential(*layers).build((4, 4, 3))
+
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype("float32")
+    for name, factor in (("inner", 1), ("twice_1", 2)):
+        found = explain.feature_maps(build(True), x, name)
+        np.testing.assert_allclose(found, factor * np.maximum(x, 0), rtol=1e-6)
+    expected = explain.grad_cam(build(True), x, 0, "twice_1")
+    np.testing.assert_allclose(explain.grad_cam(build(True), x, 0, "inner"), expected, rtol=1e-5)
+    for way in (explain.grad_cam, explain.feature_maps):
+        with pytest.raises(ValueError, match="twice_1/inner: the model doesn't go through it"):
+            way(build(False), x, layer="inner")
+
+
 def test_explanations_in_several_threads():
     model, x = settled(NETS["residual"](), dtype="float32"), pictures(4)
     expected = [way(model, x) for way in EACH.values()]
