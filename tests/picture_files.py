@@ -142,7 +142,8 @@ def good() -> dict[str, tuple[bytes, Colours, int]]:
     add("large.jpg", encoded(Image.fromarray(quartered(3000, 2000)), "JPEG", quality=60), off=12)
     add("two in one.jpg", encoded(rgb, "MPO", **many, quality=95), off=12)
     scan = b"\xff\xda\x00\x02"  # what looks like the start of a scan, where there is none
-    add("movie behind.jpg", encoded(rgb, "JPEG", quality=95) + 1000 * scan, off=12)
+    behind = b"\x00\x02" + 1000 * scan
+    add("movie behind.jpg", encoded(rgb, "JPEG", quality=95) + behind, off=12)
     add("remark before.jpg", encoded(rgb, "JPEG", quality=95, comment=1000 * scan), off=12)
     add("wrong exif.jpg", encoded(rgb, "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff"), off=12)
     for k in range(1, 9):

@@ -19,7 +19,7 @@ class Watch:
     Gradients, caches and random streams are its own, so that going forward and back through it
     leaves the model as it was, between two steps of training or beside another thread's prediction.
     A Softmax at the end is left out of the twin: what is explained are logits, for a probability
-    also grows when another class's score falls (Simonyan et al. 2014, section 3).
+    also grows when another class's score falls (Simonyan et al. 2014, section 2).
 
     layer: which layer of the model is watched: `output` and `gradient` go no further than to it.
     """
