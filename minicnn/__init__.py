@@ -71,6 +71,7 @@ from .workers import processes
 if TYPE_CHECKING:
     from . import explain, plots
     from .prediction import Prediction, predict_image
+    from .tuning import tune
 
 __version__ = "0.1.0"
 
@@ -80,6 +81,7 @@ LATER = {
     "explain": "explain",
     "plots": "plots",
     "predict_image": "prediction",
+    "tune": "tuning",
 }
 
 __all__ = [
@@ -164,6 +166,7 @@ __all__ = [
     "threads",
     "to_numpy",
     "train_step",
+    "tune",
 ]
 
 

@@ -35,6 +35,8 @@ class Interruption:
     threads other than the main one nothing is changed: Python gives signals to that one alone.
     """
 
+    promise = "saving after this batch"
+
     def __init__(self) -> None:
         self.received: int | None = None
         self.before: dict[int, Any] = {}
@@ -70,7 +72,7 @@ class Interruption:
             return
         self.received = number
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-        say(f"{name}: saving after this batch; once more to quit at once", fresh=True)
+        say(f"{name}: {self.promise}; once more to quit at once", fresh=True)
 
 
 def say(text: str, fresh: bool = False) -> None:

@@ -27,8 +27,8 @@ FLOORS = [
     {"early_stopping"},
     {"run"},
     {"fitting", "recipes"},
-    {"plots", "interop", "explain", "prediction", "distributed", "tune", "web"},  # the extras
-    {"lr_finder"},
+    {"plots", "interop", "explain", "prediction", "distributed", "web"},  # the extras
+    {"lr_finder", "tuning"},
     {"cli"},
     {"__main__"},
 ]
