@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,12 @@ def add_to(commands: Any) -> None:
 def run_tune(args: argparse.Namespace) -> int:
     """Search, print a line for each trial and their table; 0 if there is a best one, else 1."""
     from .. import recipes
-    from ..tuning import Search
+    from ..tuning import Search, check_picture, check_recipe, import_optuna
 
+    import_optuna()  # what would be in the way at the end is said before anything is trained
+    check_recipe(Path(args.out))
+    if args.plot:
+        check_picture(Path(args.plot))
     recipe = recipes.load(args.recipe).changed(dtype=args.dtype)
     x, y, name = training_pictures(args)
     search = Search(
@@ -105,8 +110,10 @@ def show(results: Any, args: argparse.Namespace) -> bool:
     if results.best is None:
         print("no trial is complete: there is no best one yet")
         return False
-    print(f"best: trial {results.best.number}, validation accuracy {results.best.accuracy:.4f}; "
-          f"its recipe: {results.write(args.out)}")  # fmt: skip
+    print(
+        f"best: trial {results.best.number}, validation accuracy {results.best.accuracy:.4f}; "
+        f"its recipe: {results.write(args.out)}"
+    )
     return True
 
 

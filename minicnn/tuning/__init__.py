@@ -10,10 +10,10 @@ Optuna (Akiba et al., "Optuna: a next-generation hyperparameter optimization fra
 extra ``tune``; in a storage they outlive the process, and several processes share them.
 """
 
-from .results import Results, Trial
+from .results import Results, Trial, check_picture, check_recipe
 from .search import PRUNERS, Search, tune
 from .space import Choices, Numbers, Space, default_space, read_space
-from .storage import StorageError
+from .storage import StorageError, import_optuna
 
 __all__ = [
     "PRUNERS",
@@ -24,7 +24,10 @@ __all__ = [
     "Space",
     "StorageError",
     "Trial",
+    "check_picture",
+    "check_recipe",
     "default_space",
+    "import_optuna",
     "read_space",
     "tune",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import whole_file
+from ..plots import new_figure
 from ..recipes import Recipe
 from .settings import Value, changed
 from .space import Space, as_tables, values_of
@@ -23,6 +24,7 @@ STATES = {
 }
 
 KILLED = "its process ended"
+PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Trial:
             STATES[found.state.name],
             accuracy,
             max(steps, default=0),
-            float(found.user_attrs.get("seconds", 0.0)),
+            0.0 if found.duration is None else found.duration.total_seconds(),
             str(found.user_attrs.get("note", "" if found.state.name != "FAIL" else KILLED)),
         )
 
@@ -118,6 +120,7 @@ class Results:
         The file is whole or isn't there.  Raises ValueError if no trial is complete.
         """
         recipe, path = self.best_recipe(), Path(path)
+        check_recipe(path)
         with whole_file(path) as part:
             part.write_text(recipe_text(recipe, self.provenance()), encoding="utf-8")
         return path
@@ -174,13 +177,26 @@ class Results:
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture to a .png, .svg or .pdf file, and return its path."""
         path = Path(path)
-        kind, figure = path.suffix.removeprefix(".") or "png", self.figure()
-        known = figure.canvas.get_supported_filetypes()
-        if kind not in known:
-            raise ValueError(f"{path}: expected a file that ends in one of {', '.join(known)}")
+        check_picture(path)
         with whole_file(path) as part:
-            figure.savefig(part, dpi=130, format=kind)
+            self.figure().savefig(part, dpi=130, format=path.suffix[1:].lower())
         return path
+
+
+def check_picture(path: Path) -> None:
+    """Raise ValueError unless a picture can be written to a file of that name.
+
+    Raises ImportError without matplotlib.
+    """
+    new_figure(1, 1)
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"{path}: expected a file that ends in one of {', '.join(PICTURES)}")
+
+
+def check_recipe(path: Path) -> None:
+    """Raise ValueError unless a recipe in a file of that name can be loaded."""
+    if path.suffix != ".toml":
+        raise ValueError(f"{path}: expected a file that ends in .toml, as recipes do")
 
 
 def text(value: Value) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..options import number, whole
 from ..recipes import Recipe
 from ..signals import Interrupted, Interruption, say
 from . import owners
-from .results import Results, Trial
+from .results import Results, Trial, check_recipe
 from .sampler import make_sampler
 from .settings import changed
 from .space import as_tables, default_space, own_setting, read_space, values_of
@@ -80,6 +81,8 @@ def tune(
     Raises ImportError without Optuna (extra ``tune``), ValueError for what doesn't fit, also for a
     study about something else, and `StorageError` for a database that can't be used.
     """
+    if out is not None:
+        check_recipe(Path(out))
     search = Search(
         x, y, recipe, trials=trials, storage=storage, study=study, space=space, epochs=epochs,
         validation=validation, seed=seed, device=device, pruner=pruner, timeout=timeout,
@@ -166,8 +169,7 @@ class Search:
 
     def attempt(self, trial: Any, stopping: Stopping) -> Trial:
         """Train by a new setting, tell the study how it went, and return that."""
-        started, accuracy = time.perf_counter(), None
-        state, note = "FAIL", "broken off"
+        accuracy, state, note = None, "FAIL", "broken off"
         try:
             accuracy = self.train(trial, stopping)
             state, note = "PRUNED" if accuracy is None else "COMPLETE", ""
@@ -182,7 +184,7 @@ class Search:
         finally:
             gc.collect()  # the network, and the processes that it was trained by
             self.device.free_memory()
-            self.tell(trial, state, note, time.perf_counter() - started, accuracy)
+            self.tell(trial, state, note, accuracy)
         return Trial.of(self.study.get_trials(deepcopy=False)[trial.number], self.space)
 
     def train(self, trial: Any, stopping: Stopping) -> float | None:
@@ -209,17 +211,9 @@ class Search:
                     return None
         return accuracy
 
-    def tell(
-        self,
-        trial: Any,
-        state: str,
-        note: str,
-        seconds: float = 0.0,
-        accuracy: float | None = None,
-    ) -> None:
+    def tell(self, trial: Any, state: str, note: str, accuracy: float | None = None) -> None:
         """End a trial in the study, unless another process has done so."""
         with suppress(self.optuna.exceptions.UpdateFinishedTrialError):
-            trial.set_user_attr("seconds", round(seconds, 3))
             if note:
                 trial.set_user_attr("note", note[:500])
             self.study.tell(trial, accuracy, self.state(state), skip_if_finished=True)

@@ -111,7 +111,8 @@ def set_key(tables: Table, value: Value, name: str) -> None:
 
 def set_weight_decay(tables: Table, value: Value, name: str) -> None:
     """Set the optimizer's weight decay."""
-    tables["optimizer"]["weight_decay"] = value
+    if value or "weight_decay" in tables["optimizer"]:
+        tables["optimizer"]["weight_decay"] = value
 
 
 def set_dropout(tables: Table, value: Value, name: str) -> None:
@@ -120,7 +121,9 @@ def set_dropout(tables: Table, value: Value, name: str) -> None:
 
 
 def set_width(tables: Table, value: Any, name: str) -> None:
-    """Make the network wider by a factor."""
+    """Make the network wider by a factor; by 1 it stays as it is."""
+    if value == 1:
+        return
     options = model_options(tables)
     key = next(key for key in WIDTHS if key in options)
     now = tables["model"].get(key, options[key])
