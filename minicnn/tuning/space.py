@@ -57,6 +57,10 @@ class Numbers:
             if self.log:
                 raise ValueError("step and log: expected one of the two")
 
+    def __str__(self) -> str:
+        step = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"{self.low:g} to {self.high:g}{step}{', logarithmic' if self.log else ''}"
+
     @property
     def whole(self) -> bool:
         """Whether they are integers."""
@@ -104,6 +108,9 @@ class Choices:
             raise ValueError(f"choices {self.values!r}: expected numbers or texts")
         if len(set(map(repr, self.values))) < len(self.values):
             raise ValueError(f"choices {self.values!r}: one is there twice")
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.values))
 
     def draw(self, trial: Any, name: str) -> Value:
         """Let one of Optuna's trials draw a value."""

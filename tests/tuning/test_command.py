@@ -68,6 +68,7 @@ def test_tune_prints_a_line_for_each_trial_and_their_table(folder, capsys):
     said = capsys.readouterr().out
     assert "data: cifar10, 20 pictures to train with, 10 to judge by" in said
     assert "study: 'small' in sqlite:///tune.db, 2 trials of 1 epochs" in said
+    assert "  lr: 0.01 to 0.1, logarithmic\n" in said
     assert "\ntrial 0  accuracy 0." in said and "\ntrial 1  accuracy 0." in said
     assert "\ntrial  accuracy  epochs" in said and "lr" in said
     assert "best: trial " in said and said.rstrip().endswith("its recipe: best.toml")

@@ -265,6 +265,20 @@ def test_study_of_somebody_else_is_refused(storage):
         tune(storage, 1)
 
 
+def test_trials_are_trained_with_the_values_that_are_said(monkeypatch):
+    trained, train = [], training.epochs_of
+
+    def watched(recipe, *rest):
+        trained.append({"lr": recipe.tables["schedule"]["lr"], **recipe.tables["loss"]})
+        return train(recipe, *rest)
+
+    monkeypatch.setattr("minicnn.tuning.search.epochs_of", watched)
+    results = tune(None, 3)
+    said = [list(trial.values.values()) for trial in results.trials]
+    assert [list(values.values()) for values in trained] == said
+    assert all(len(f"{values[0]:.12g}") <= len("0.0123") for values in said)
+
+
 def test_best_recipe_can_be_read_and_trained_by(tmp_path):
     out = tmp_path / "folder" / "best.toml"
     results = tune(None, 3, out=out)
