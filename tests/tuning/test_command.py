@@ -159,7 +159,7 @@ def test_tune_refuses(arguments, said, folder, capsys):
 def test_guide_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("optuna")
     monkeypatch.chdir(tmp_path)
-    train = mc.datasets.synthetic(150, seed=0)
+    train = mc.datasets.synthetic(60, seed=0)
     monkeypatch.setattr(mc.datasets, "cifar10", lambda: (train, Untouchable()))
     text = Path(mc.__file__).parents[1].joinpath("docs", "tuning.md").read_text()
     names = {}
