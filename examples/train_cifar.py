@@ -231,11 +231,11 @@ def draw(out, epochs, model, x_test, y_test, say):
     from minicnn import plots
 
     try:
-        plots.training_curves(epochs, out / "curves.png")
+        plots.save(plots.training_curves(epochs), out / "curves.png")
         some = slice(0, 32)
         probabilities = mc.predict(model, x_test[some])
-        page = out / "predictions.png"
-        plots.predictions(probabilities, x_test[some], y_test[some], model.classes, page)
+        page = plots.predictions(probabilities, x_test[some], y_test[some], model.classes)
+        plots.save(page, out / "predictions.png")
     except ImportError as error:
         say(f"no pictures drawn: {error}")
 

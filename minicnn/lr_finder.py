@@ -63,7 +63,8 @@ class RangeTest:
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw the losses over the rates into a .png, .svg or .pdf file; return it."""
-        return plots.range_test(self.rates, self.losses, self.smoothed, self.suggestion, path)
+        figure = plots.range_test(self.rates, self.losses, self.smoothed, self.suggestion)
+        return plots.save(figure, path)
 
 
 def find_lr(

@@ -189,8 +189,8 @@ def test_range_test_says_what_it_knows():
 def test_range_test_is_drawn(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     figures = []
-    write = mc.plots.write
-    monkeypatch.setattr(mc.plots, "write", lambda f, path: figures.append(f) or write(f, path))
+    save = mc.plots.save
+    monkeypatch.setattr(mc.plots, "save", lambda f, path: figures.append(f) or save(f, path))
     path = curve([3, 2, 1, 2.0]).plot(tmp_path / "new" / "rates.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     (axes,) = figures[0].axes
