@@ -120,7 +120,7 @@ def fitted(write: Any, text: str, **options: Any) -> None:
     """Write a text above or below a picture, in letters small enough for its width."""
     from matplotlib.textpath import TextPath
 
-    wide = TextPath((0, 0), text, size=LETTERS).get_extents().width
+    wide = TextPath((0, 0), text, size=LETTERS).get_extents().width if text else 0
     write(text, fontsize=LETTERS * min(1, ROOM / max(wide, 1)), **options)
 
 
