@@ -69,7 +69,7 @@ from .train import backpropagate, evaluate, predict, train_step
 from .workers import processes
 
 if TYPE_CHECKING:
-    from . import explain, plots
+    from . import explain, plots, report
     from .prediction import Prediction, predict_image
     from .tuning import tune
 
@@ -81,6 +81,7 @@ LATER = {
     "explain": "explain",
     "plots": "plots",
     "predict_image": "prediction",
+    "report": "report",
     "tune": "tuning",
 }
 
@@ -160,6 +161,7 @@ __all__ = [
     "processes",
     "progress_bar",
     "recipes",
+    "report",
     "save",
     "schedule",
     "stratified_split",

@@ -27,8 +27,8 @@ FLOORS = [
     {"early_stopping"},
     {"run"},
     {"fitting", "recipes"},
-    {"plots", "interop", "explain", "prediction", "distributed", "web"},  # the extras
-    {"lr_finder", "tuning"},
+    {"plots", "interop", "explain", "prediction", "distributed"},  # the extras
+    {"lr_finder", "report", "tuning", "web"},
     {"cli"},
     {"__main__"},
 ]

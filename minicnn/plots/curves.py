@@ -16,17 +16,21 @@ MARKED = 40
 """Epochs of which each has its mark; with more, a line is enough."""
 
 
-def training_curves(epochs: Sequence[Epoch]) -> Any:
+def training_curves(epochs: Sequence[Epoch], columns: int = 3) -> Any:
     """Draw loss, accuracy and learning rate over the epochs, and return the figure.
 
-    epochs: the records of `fit`.  Validation, where there was one, is dashed.
+    epochs: the records of `fit`.  Validation, where there was one, is dashed.  columns: 3, side by
+    side, or 1, one above the other.
     """
-    if not epochs:
-        raise ValueError("training_curves: expected at least one epoch")
-    figure = new_figure(11, 3.4)
+    if not epochs or columns not in (1, 3):
+        raise ValueError(
+            f"training_curves: {len(epochs)} epochs, {columns} columns: expected at least one "
+            "epoch, and 1 or 3 columns"
+        )
+    figure = new_figure(11, 3.4) if columns == 3 else new_figure(4.2, 8.4)
     mark = "o" if len(epochs) <= MARKED else ""
-    for column, name in enumerate(("loss", "accuracy", "lr")):
-        axes = plain(figure.add_subplot(1, 3, 1 + column))
+    for i, name in enumerate(("loss", "accuracy", "lr")):
+        axes = plain(figure.add_subplot(3 // columns, columns, 1 + i))
         series = [("training", BLUE, "-", name), ("validation", ORANGE, "--", f"val_{name}")]
         if name == "lr":
             series = [("", GREEN, "-", name)]

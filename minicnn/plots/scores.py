@@ -11,6 +11,8 @@ from .figure import BLUE, GREY, ORANGE, check_classes, labels_of, new_figure, pl
 
 NUMBERED = 30
 """Classes up to which every cell of a confusion matrix has its number."""
+NAMED = 150
+"""Classes up to which they have their names there; beyond, it is their numbers."""
 
 
 def confusion_matrix(
@@ -20,6 +22,7 @@ def confusion_matrix(
 
     Right answers are blue and errors orange, each on its own scale: errors are few, and are what
     one looks for.  Up to 30 classes every cell has its number; with more, colour bars say it.
+    Beyond 150 classes they are numbered, not named.
 
     matrix: (K, K), counts.  normalize: None writes counts, "true" percent of each row, "predicted"
     percent of each column.
@@ -31,9 +34,9 @@ def confusion_matrix(
     check_classes("confusion_matrix", classes, K)
     values = normalized(matrix, normalize)
     names = labels_of(classes, 20)
-    cell = min(0.52 if K > 4 else 0.8, max(0.13, 10 / K))  # inches
-    letters = min(9.5, 55 * cell)
-    longest = max(map(len, names)) * letters * 0.62 / 72
+    cell = min(0.52 if K > 4 else 0.8, max(0.13, 10 / K)) if K <= NAMED else 18 / K  # inches
+    letters = min(9.5, 55 * cell) if K <= NAMED else 9.5
+    longest = max(map(len, names)) * letters * 0.62 / 72 if K <= NAMED else 0.4
     numbered = K <= NUMBERED
     upright = longest > cell
     figure = new_figure(
@@ -56,8 +59,9 @@ def confusion_matrix(
             bar = figure.colorbar(drawn, ax=axes, shrink=0.45, aspect=25, pad=0.02)
             bar.set_label(f"{title}, {'pictures' if normalize is None else 'percent'}")
             bar.outline.set_visible(False)
-    axes.set_xticks(range(K), names, rotation=90 if upright else 0, fontsize=letters)
-    axes.set_yticks(range(K), names, fontsize=letters)
+    if K <= NAMED:
+        axes.set_xticks(range(K), names, rotation=90 if upright else 0, fontsize=letters)
+        axes.set_yticks(range(K), names, fontsize=letters)
     axes.set_xlabel("predicted", fontsize=11)
     axes.set_ylabel("true", fontsize=11)
     axes.tick_params(length=0)
@@ -145,7 +149,7 @@ def class_scores(scores: Any, classes: Sequence[str]) -> Any:
     order = np.argsort(scores.f1, kind="stable")
     names = labels_of(classes)
     rows = np.arange(K)
-    figure = new_figure(6.4, 1.3 + 0.27 * K)
+    figure = new_figure(5.2, 1.1 + 0.29 * K)
     axes = plain(figure.add_subplot(), "x")
     low = np.minimum(scores.precision, scores.recall)[order]
     high = np.maximum(scores.precision, scores.recall)[order]
