@@ -51,7 +51,7 @@ def training_curves(epochs: Sequence[Epoch], columns: int = 3) -> Any:
         else:
             axes.legend(frameon=False)
         if name == "accuracy":
-            axes.yaxis.set_major_formatter("{x:.0%}")
+            axes.yaxis.set_major_formatter(lambda share, _: f"{round(100 * share, 3):g}%")
     return figure
 
 

@@ -68,8 +68,10 @@ def confusion_matrix(
     axes.spines[:].set_visible(False)
     if numbered:  # cells apart
         edges = np.arange(K + 1) - 0.5
-        axes.hlines(edges, -0.5, K - 0.5, color="white", linewidth=1.5)
-        axes.vlines(edges, -0.5, K - 0.5, color="white", linewidth=1.5)
+        axes.hlines(edges, -0.5, K - 0.5, color="black", alpha=0.1, linewidth=1)
+        axes.vlines(edges, -0.5, K - 0.5, color="black", alpha=0.1, linewidth=1)
+    else:
+        axes.spines[:].set(visible=True, color="black", alpha=0.2)
     return figure
 
 
@@ -88,17 +90,18 @@ def write_numbers(axes: Any, shown: np.ndarray, drawn: Any, size: float) -> None
     """Write the cells that aren't NaN, light on dark and dark on light; 0 faintly."""
     for i, j in np.argwhere(~np.isnan(shown)):
         value = shown[i, j]
-        light = np.dot(drawn.to_rgba(value)[:3], (0.3, 0.59, 0.11)) > 0.55
-        color = "#8A8A8A" if value == 0 else "#1A1A1A" if light else "white"
+        *color, share = drawn.to_rgba(value)
+        light = share * np.dot(color, (0.3, 0.59, 0.11)) + 1 - share > 0.55
+        ink = "#8A8A8A" if value == 0 else "#1A1A1A" if light else "white"
         text = f"{value:.1f}" if value % 1 and value < 0.95 else f"{value:.0f}"
-        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=size)
+        axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=size)
 
 
 def shades(color: str) -> Any:
-    """Return the colour map from nearly white to a colour."""
-    from matplotlib.colors import LinearSegmentedColormap
+    """Return the colour map from nothing, whatever lies below, to a colour."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
-    return LinearSegmentedColormap.from_list("shades", ["#F4F4F4", color])
+    return LinearSegmentedColormap.from_list("shades", [to_rgba(color, 0.0), to_rgba(color)])
 
 
 def reliability(calibration: Any) -> Any:
@@ -112,7 +115,7 @@ def reliability(calibration: Any) -> Any:
     """
     edges, count = np.asarray(calibration.edges), np.asarray(calibration.count)
     some = count > 0
-    figure = new_figure(4.8, 5.2)
+    figure = new_figure(5, 5.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     plain(above), plain(below)
     left, width = edges[:-1], np.diff(edges)
@@ -129,7 +132,7 @@ def reliability(calibration: Any) -> Any:
     )
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     above.set_title(f"expected calibration error {calibration.ece:.3f}", fontsize=11)
-    above.legend(frameon=False, loc="upper left")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     below.bar(left[some], count[some], color=GREY, **bars)
     below.set(xlabel="certainty of the answer", ylabel="answers")
     for axis in (above.xaxis, above.yaxis):

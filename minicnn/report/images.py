@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 import zlib
 from base64 import b64encode
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from ..plots.figure import written
-from .page import scrolling
+from .page import scrolling, text
 
 READABLE = 0.68
 """Of its size, how small a chart may be shown: beyond, it scrolls."""
@@ -43,9 +42,20 @@ def uri(kind: str, content: bytes) -> str:
 
 def pixels(picture: np.ndarray, alt: str) -> str:
     """Return an <img> of a small picture, whose pixels stay squares.  alt: a plain text."""
+    picture = smaller(picture)
     H, W, _ = picture.shape
     source = uri("image/png", png(picture))
-    return f'<img src="{source}" width="{W}" height="{H}" alt="{escape(alt)}">'
+    return f'<img src="{source}" width="{W}" height="{H}" alt="{text(alt)}">'
+
+
+def smaller(picture: np.ndarray, most: int = 128) -> np.ndarray:
+    """Return a picture of at most ``most`` pixels along its sides: means of squares of pixels."""
+    H, W, C = picture.shape
+    k = -(-max(H, W) // most)
+    if k == 1 or min(H, W) < k:
+        return picture
+    squares = picture[: H // k * k, : W // k * k].reshape(H // k, k, W // k, k, C)
+    return squares.mean(axis=(1, 3)).round().astype(np.uint8)
 
 
 def chart(figure: Any, alt: str, narrow: Any = None) -> str:
@@ -58,17 +68,18 @@ def chart(figure: Any, alt: str, narrow: Any = None) -> str:
     if narrow is not None:
         small = uri("image/svg+xml", written(narrow, "svg", transparent=True))
         other = f'<source media="(max-width: 40rem)" srcset="{small}"{size(narrow)}>'
-    least = round(READABLE * 96 * figure.get_size_inches()[0])
-    image = f'<img src="{source}"{size(figure)} style="--least:{least}px" alt="{escape(alt)}">'
+    wide = 96 * figure.get_size_inches()[0]
+    least, basis = round(READABLE * wide), round(0.8 * wide)
+    image = f'<img src="{source}"{size(figure)} style="--least:{least}px" alt="{text(alt)}">'
     held = f"<picture>{other}{image}</picture>"
-    body = held if other else scrolling(alt, held)
-    return f'<figure class="chart">{body}</figure>'
+    body = held if other else scrolling(alt.partition(":")[0], held)
+    return f'<figure class="chart" style="--basis:{basis}px">{body}</figure>'
 
 
 def sheet(figure: Any, alt: str, caption: str) -> str:
     """Return a <figure> of pictures that matplotlib drew, PNG on white.  caption: HTML."""
     source = uri("image/png", written(figure, "png", dpi=110))
-    image = f'<img src="{source}"{size(figure)} alt="{escape(alt)}">'
+    image = f'<img src="{source}"{size(figure)} alt="{text(alt)}">'
     return (
         f'<figure class="sheet">{scrolling(alt, image)}<figcaption>{caption}</figcaption></figure>'
     )

@@ -68,8 +68,8 @@ def filters(model: Sequential) -> str:
     return sheet(plots.filters(first, count=64), alt, caption)
 
 
-def feature_maps(model: Sequential, picture: np.ndarray) -> str:
-    """Return the section of what some convolutions make of one picture."""
+def feature_maps(model: Sequential, picture: np.ndarray, seen: np.ndarray) -> str:
+    """Return the section of what some convolutions make of one picture, shown as ``seen``."""
     found = convolutions(model)
     if not found:
         return paragraph("The network has no convolution, and so no feature maps.")
@@ -79,7 +79,7 @@ def feature_maps(model: Sequential, picture: np.ndarray) -> str:
             "What the first, a middle and the last convolution answer to one picture: the channels "
             "that vary most over it, with their numbers, each on its own scale from dark to bright."
         ),
-        f'<div class="single">{pixels(picture, "the picture")}</div>',
+        f'<div class="single">{pixels(seen, "the picture")}</div>',
     ]
     for layer in (found[i] for i in places):
         maps = explain.feature_maps(model, picture[None], layer)[0].astype("float64")

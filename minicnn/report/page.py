@@ -54,45 +54,40 @@ def table(
     heads: Sequence[str],
     rows: Iterable[Sequence[str]],
     words: int = 1,
-    wide: str = "",
+    kind: str = "",
 ) -> str:
-    """Return a table: ``heads`` and ``rows`` are HTML, the first ``words`` columns are no numbers.
+    """Return a table: the first ``words`` columns are no numbers, and the first heads its row.
 
-    The first column heads the rows.  It scrolls by itself where a screen is too narrow.
+    It scrolls by itself where a screen is too narrow.  caption: a plain text.  heads, rows: HTML.
     """
-    head = "".join(
-        f'<th scope="col"{"" if i < words else numeric}>{cell}</th>' for i, cell in enumerate(heads)
-    )
-    body = "\n".join(
-        "<tr>"
-        + f'<th scope="row">{row[0]}</th>'
-        + "".join(
-            f"<td{'' if i < words else numeric}>{cell}</td>"
-            for i, cell in enumerate(row[1:], start=1)
-        )
-        + "</tr>"
-        for row in rows
-    )
+
+    def cell(tag: str, i: int, content: str) -> str:
+        aligned = "" if i < words else ' class="number"'
+        return f"<{tag}{aligned}>{content}</{tag.split()[0]}>"
+
+    head = "".join(cell('th scope="col"', i, content) for i, content in enumerate(heads))
+    body = []
+    for first, *others in rows:
+        cells = "".join(cell("td", i, content) for i, content in enumerate(others, start=1))
+        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    lines = "\n".join(body)
     return scrolling(
         caption,
-        f"<table{wide}><caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody></table>",
+        f'<table class="{kind}"><caption>{text(caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table>",
     )
-
-
-numeric = ' class="number"'
 
 
 def scrolling(label: str, body: str) -> str:
-    """Return HTML in a box that scrolls sideways, also by the keyboard."""
-    plain = escape(label, quote=True) if "<" not in label else "table"
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{plain}">{body}</div>'
+    """Return HTML in a box that scrolls sideways, also by the keyboard.  label: a plain text."""
+    said = text(label)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{said}">{body}</div>'
 
 
 def facts(caption: str, pairs: Iterable[tuple[str, Any]]) -> str:
     """Return a table of names and values, which are texts."""
     rows = [(text(key), text(value)) for key, value in pairs]
-    return table(caption, ("what", "value"), rows, words=2, wide=' class="facts"')
+    return table(caption, ("what", "value"), rows, words=2, kind="facts")
 
 
 def section(part: Section) -> str:

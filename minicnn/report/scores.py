@@ -14,7 +14,8 @@ LISTED = 100
 """Classes up to which all are in the table; of more, those of the lowest F1."""
 DOTTED = 30
 """Classes up to which their scores are also drawn, and figures stand beside tables."""
-PAIRS = 12
+PAIRS, UNDEFINED = 12, 10
+"""Pairs of classes that are confused, and classes without a score, that are listed."""
 
 
 def headline(found: Evaluation, parameters: int) -> list[tuple[str, str]]:
@@ -80,16 +81,12 @@ def by_class(found: Evaluation) -> str:
         "Precision: of the pictures called so, how many were. Recall: of the pictures that were, "
         "how many were called so. F1: the harmonic mean of both."
     )
-    never = [
-        f"{what} of {', '.join(name(found.classes[i]) for i in ids[:LISTED])} is 0/0 ({why}) and "
-        "counts as 0."
-        for what, why, ids in zip(
-            ("Precision", "Recall"), ("never called so", "no picture of it"), scores.undefined,
-            strict=False,
-        )
-        if ids
-    ]  # fmt: skip
-    body += paragraph(*never) if never else ""
+    reasons = (("Precision", "never called so"), ("Recall", "no picture of it"))
+    for (what, why), ids in zip(reasons, scores.undefined, strict=False):
+        if ids:
+            some = ", ".join(name(found.classes[i]) for i in ids[:UNDEFINED])
+            more = f" and {len(ids) - UNDEFINED} more" if len(ids) > UNDEFINED else ""
+            body += paragraph(f"{what} of {some}{more} is 0/0 ({why}) and counts as 0.")
     numbers = table(caption, heads, rows)
     if not 1 < K <= DOTTED:
         return body + numbers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from ..layers import Sequential
 from ..options import whole
 from ..plots import new_figure
 from ..train import evaluate
-from . import network, pictures, scores
+from . import cards, network, scores
 from .page import Section, section, text
 from .training import Training, read_training
 
@@ -46,10 +45,10 @@ def write(
     The file needs nothing else: pictures are inside, and there is no script.  It appears whole or
     not at all.
 
-    x: (N, H, W, 1 or 3) uint8, of the model's size.  y: (N,) class ids.  run: the run's folder, or
-    the model's file in it, for curves and settings.  title: the model's name; dataset: what x is
-    called; notes: pairs of texts for the list of how the report was made.  pictures: how many are
-    shown with their answers, and of the errors.  tta, batch_size: as for `evaluate`.
+    x: (N, H, W, 1 or 3), uint8 or what the model takes.  y: (N,) class ids.  run: the run's
+    folder, or the model's file in it, for curves and settings.  title: the model's name; dataset:
+    what x is called; notes: pairs of texts for the list of how the report was made.  pictures: how
+    many are shown with their answers, and of the errors.  tta, batch_size: as for `evaluate`.
 
     An older report at ``path`` is replaced; another file only if ``replace``: else
     FileExistsError.  Raises ValueError for pictures that can't be shown, and ImportError without
@@ -59,7 +58,8 @@ def write(
     check_place(path, replace)
     whole(pictures, "pictures")
     new_figure(1, 1)  # before the work
-    x, y = check_pictures(model, x), to_numpy(y)
+    x, y = to_numpy(x), to_numpy(y)
+    seen = shown(x)
     found = evaluate(model, x, y, batch_size, tta=tta)
     training = read_training(run)
     title = title or "A trained network"
@@ -72,7 +72,7 @@ def write(
         lead=lead(found, training, dataset, tta),
         figures=found,
         model=model,
-        sections=sections(model, x, found, training, pictures, [*about, *notes]),
+        sections=sections(model, x, seen, found, training, pictures, [*about, *notes]),
     )
     check_place(path, replace)  # it took a while
     with whole_file(path) as part, naming(path):
@@ -94,14 +94,22 @@ def check_place(path: Path, replace: bool) -> None:
             )
 
 
-def check_pictures(model: Sequential, x: Any) -> np.ndarray:
-    """Return the pictures as an array; raise ValueError if they can't be shown."""
-    x = to_numpy(x)
-    if x.ndim != 4 or x.shape[-1] not in (1, 3) or x.dtype != np.uint8 or not len(x):
+def shown(x: np.ndarray) -> np.ndarray:
+    """Return pictures as they are shown, uint8; raise ValueError if they can't be.
+
+    Floats are taken to be from 0 to 1, or to 255; what was prepared in another way is stretched.
+    """
+    if x.ndim != 4 or x.shape[-1] not in (1, 3) or x.dtype.kind not in "uf" or not len(x):
         raise ValueError(
-            f"report: pictures {x.shape} {x.dtype}: expected (N, H, W, 1 or 3), uint8, at least one"
+            f"report: pictures {x.shape} {x.dtype}: expected (N, H, W, 1 or 3), uint8 or floats as "
+            "the model takes them, at least one"
         )
-    return x
+    if x.dtype == np.uint8:
+        return x
+    low, high = min(0.0, float(x.min())), max(1.0, float(x.max()))
+    if low == 0 and 1 < high <= 255:
+        high = 255.0
+    return ((x - low) * (255 / (high - low))).round().astype(np.uint8)
 
 
 def lead(found: Evaluation, training: Training, dataset: str, tta: str | None) -> str:
@@ -125,23 +133,24 @@ def lead(found: Evaluation, training: Training, dataset: str, tta: str | None) -
 def sections(
     model: Sequential,
     x: np.ndarray,
+    seen: np.ndarray,
     found: Evaluation,
     training: Training,
     count: int,
     about: list[tuple[str, str]],
 ) -> list[Section]:
-    """Return all sections, in order."""
-    first = int(pictures.sample(found, count)[0])
+    """Return all sections, in order.  seen: the pictures x as they are shown."""
+    first = int(cards.sample(found, count)[0])
     return [
         Section("training", "Training", scores.curves(training)),
         Section("classes", "Class by class", scores.by_class(found)),
         Section("confusion", "What is taken for what", scores.confusion(found)),
         Section("calibration", "Is it as certain as it is right?", scores.calibration(found)),
-        Section("pictures", "Pictures and answers", pictures.answers(x, found, count)),
-        Section("errors", "Most certain errors", pictures.errors(x, found, count)),
-        Section("looked", "Where it looked", pictures.looked(model, x, found)),
+        Section("pictures", "Pictures and answers", cards.answers(seen, found, count)),
+        Section("errors", "Most certain errors", cards.errors(seen, found, count)),
+        Section("looked", "Where it looked", cards.looked(model, x, seen, found)),
         Section("filters", "First filters", network.filters(model)),
-        Section("maps", "Feature maps", network.feature_maps(model, x[first])),
+        Section("maps", "Feature maps", network.feature_maps(model, x[first], seen[first])),
         Section("network", "The network", network.summary(model)),
         Section("settings", "Settings of the run", network.settings(training)),
         Section("versions", "This report", network.versions(model, about)),

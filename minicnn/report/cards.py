@@ -14,6 +14,7 @@ from ..plots.figure import RIGHT, WRONG
 from ..plots.pictures import worst_errors
 from ..streams import Stream
 from .images import pixels
+from .network import convolutions
 from .page import name, paragraph, percent
 
 EXPLAINED = 4
@@ -80,33 +81,31 @@ def errors(x: np.ndarray, found: Evaluation, count: int) -> str:
     return paragraph(said) + tiles(card(x, found, row) for row in worst[:count])
 
 
-def looked(model: Sequential, x: np.ndarray, found: Evaluation) -> str:
-    """Return the section of what explains some answers: Grad-CAM and saliency."""
+def looked(model: Sequential, x: np.ndarray, seen: np.ndarray, found: Evaluation) -> str:
+    """Return the section of what explains some answers: Grad-CAM and saliency.
+
+    x: the pictures as the model takes them; seen: as they are shown.
+    """
     drawn = sample(found, 40 * EXPLAINED)
     right = [row for row in drawn if found.predicted[row] == found.labels[row]][:EXPLAINED]
     rows = np.array([*right, *worst_errors(found.probabilities, found.labels)[:EXPLAINED]], int)
     some, target = x[rows], found.predicted[rows]
     kinds = {"saliency": explain.saliency(model, some, target)}
-    told = ""
-    try:
+    told = "Grad-CAM needs a convolution, and this network has none."
+    if convolutions(model):
         kinds = {"Grad-CAM": explain.grad_cam(model, some, target), **kinds}
-    except ValueError as error:
-        if "spatial output" not in str(error):
-            raise
-        told = "Grad-CAM needs a layer with spatial output, and this network has none."
+        told = "Grad-CAM tells the region, by the last layer that has places."
     cards = []
     for i, row in enumerate(rows):
         more = [
-            pixels(heated(some[i], heat[i], kind), f"{kind} of test picture {row}")
+            pixels(heated(seen[row], heat[i], kind), f"{kind} of test picture {row}")
             for kind, heat in kinds.items()
         ]
-        cards.append(card(x, found, int(row), more))
+        cards.append(card(seen, found, int(row), more))
     said = (
-        f"Side by side: the picture, {' and '.join(kinds)}. "
-        "What is bright spoke for the answer that was given. "
-        + ("Grad-CAM tells the region, by the last layer that has places; " if not told else "")
-        + "saliency tells the pixels that would change the answer's score most. "
-        f"First pictures that were called rightly, then the most certain errors. {told}"
+        f"Side by side: the picture, {' and '.join(kinds)}. What is bright spoke for the answer "
+        f"that was given. {told} Saliency tells the pixels that would change the answer's score "
+        "most. First pictures that were called rightly, then the most certain errors."
     )
     return paragraph(said) + tiles(cards, "tiles triples")
 
