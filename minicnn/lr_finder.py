@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from . import plan as planned
-from . import plots
 from .backend import Array, beside
 from .data.batches import Augment, Batches
 from .diagnosis import unchanged
@@ -63,6 +62,8 @@ class RangeTest:
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw the losses over the rates into a .png, .svg or .pdf file; return it."""
+        from . import plots
+
         figure = plots.range_test(self.rates, self.losses, self.smoothed, self.suggestion)
         return plots.save(figure, path)
 

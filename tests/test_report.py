@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from standin import installed
 
 import minicnn as mc
 from minicnn import cli
@@ -20,7 +21,7 @@ from minicnn.report import cards, images, training, writing
 HOUSE = Path(__file__).parent.parent
 SHAPE = (9, 8, 3)
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "$a_b$ &amp;\x00\u202e")
-VOID = {"meta", "link", "img", "source", "br", "hr"}
+VOID = {"meta", "link", "img", "source", "br", "hr", "wbr"}
 SECTIONS = [
     "training", "classes", "confusion", "calibration", "pictures", "errors", "looked", "filters",
     "maps", "network", "settings", "versions",
@@ -89,11 +90,11 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def network(K=3, shape=SHAPE, classes=()):
+def network(K=3, shape=SHAPE, classes=(), device="cpu"):
     model = mc.Sequential(
         mc.Normalize(), mc.Conv2D(4, 3, padding="same"), mc.BatchNorm(), mc.ReLU(),
         mc.MaxPool2D(2), mc.Conv2D(5, 3), mc.ReLU(), mc.Flatten(), mc.Dense(K),
-    ).build(shape, seed=3)  # fmt: skip
+    ).build(shape, seed=3, device=device)  # fmt: skip
     model.classes = tuple(classes)
     return model
 
@@ -283,6 +284,15 @@ def test_report_without_an_error_says_so(tmp_path, matplotlib):
     model, (x, _) = network(), pictures(6)
     page = Page(mc.report.write(model, x, mc.predict(model, x).argmax(axis=1), tmp_path / "r.html"))
     assert "There is no error" in page.text and "accuracy 100.00 %" in page.text
+
+
+def test_report_of_a_model_on_a_gpu(first, tmp_path):
+    with installed():
+        model = network(classes=first.model.classes, device="gpu")
+        page = Page(mc.report.write(model, first.x, first.y, tmp_path / "r.html"))
+    for caption in ("Each class, in percent", "Most confused pairs"):
+        assert page.tables[caption] == first.page.tables[caption]
+    assert ["device", "gpu:0"] in page.tables["How this report was made"]
 
 
 def fitted(folder, validation=0.25):

@@ -91,8 +91,8 @@ def write_numbers(axes: Any, shown: np.ndarray, drawn: Any, size: float) -> None
     for i, j in np.argwhere(~np.isnan(shown)):
         value = shown[i, j]
         *color, share = drawn.to_rgba(value)
-        light = share * np.dot(color, (0.3, 0.59, 0.11)) + 1 - share > 0.55
-        ink = "#8A8A8A" if value == 0 else "#1A1A1A" if light else "white"
+        light = share * np.dot(color, (0.3, 0.59, 0.11)) + 1 - share > 0.4
+        ink = "#8A8A8A" if value == 0 else "black" if light else "white"
         text = f"{value:.1f}" if value % 1 and value < 0.95 else f"{value:.0f}"
         axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=size)
 

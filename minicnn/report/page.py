@@ -85,8 +85,11 @@ def scrolling(label: str, body: str) -> str:
 
 
 def facts(caption: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    """Return a table of names and values, which are texts."""
-    rows = [(text(key), text(value)) for key, value in pairs]
+    """Return a table of names and values, which are texts; names may break at their dots."""
+    rows = [
+        (text(key).replace(".", ".<wbr>").replace("_", "_<wbr>"), text(value))
+        for key, value in pairs
+    ]
     return table(caption, ("what", "value"), rows, words=2, kind="facts")
 
 

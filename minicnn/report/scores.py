@@ -44,9 +44,8 @@ def curves(training: Training) -> str:
         alt += "; without validation"
     wide, narrow = (plots.training_curves(training.epochs, columns=n) for n in (3, 1))
     return paragraph(
-        f"{alt}. Training figures are means over the epoch, while the weights changed and with "
-        "the augmentation, label smoothing and dropout of training: they can be worse than "
-        "those in validation."
+        f"{alt}. Training figures are means over the epoch, while the weights changed, with the "
+        "augmentation, label smoothing and dropout of training: those of evaluation can be better."
     ) + chart(wide, alt, narrow)
 
 

@@ -113,7 +113,7 @@ def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, Mapping):
             yield from flat(value, f"{above}{key}.")
         elif value not in ("", None, [], {}):
-            yield f"{above}{key}", shorten(plain(value), LONG)
+            yield shorten(f"{above}{key}", 100), shorten(plain(value), LONG)
 
 
 def plain(value: Any) -> str:
