@@ -22,6 +22,10 @@ HOUSE = Path(__file__).parent.parent
 SHAPE = (9, 8, 3)
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "$a_b$ &amp;\x00\u202e")
 VOID = {"meta", "link", "img", "source", "br", "hr", "wbr"}
+RECORD = {
+    "epoch": 1, "loss": 2.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "lr": 0.1,
+    "seconds": 3.0, "images_per_second": 9.0,
+}  # fmt: skip
 SECTIONS = [
     "training", "classes", "confusion", "calibration", "pictures", "errors", "looked", "filters",
     "maps", "network", "settings", "versions",
@@ -235,7 +239,9 @@ def test_large_pictures_become_smaller():
 def test_report_escapes_what_it_is_told(tmp_path, matplotlib):
     run = tmp_path / "run"
     run.mkdir()
+    nan = float("nan")
     told = {"dataset": HOSTILE[0], HOSTILE[1]: [HOSTILE[0]], "recipe": {"name": HOSTILE[1]}}
+    told |= {"test_accuracy": nan, "epochs": [RECORD | {"loss": nan, "accuracy": float("inf")}]}
     (run / "metrics.json").write_text(json.dumps(told))
     page = report(
         tmp_path / "r.html", network(classes=HOSTILE), run=run, title=HOSTILE[0],
@@ -246,6 +252,7 @@ def test_report_escapes_what_it_is_told(tmp_path, matplotlib):
     assert r"$a_b$ &amp;\x00\u202e" in page.text
     assert "\x00" not in page.source and "\u202e" not in page.source
     assert page.tables["What the run left beside the model"][1] == ["dataset", HOSTILE[0]]
+    assert "1 epoch in 3 s: loss nan" in page.text and "nan %" not in page.text
 
 
 def mlp():
@@ -315,11 +322,9 @@ def test_report_reads_the_state_of_a_run(validation, tmp_path, matplotlib):
 
 
 def test_training_is_read_from_metrics(tmp_path):
-    record = {"epoch": 1, "loss": 2.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None,
-              "lr": 0.1, "seconds": 3.0, "images_per_second": 9.0}  # fmt: skip
     optimizer = {"name": "SGD", "nesterov": True, "x": None}
     recipe = {"optimizer": optimizer, "augment": [{"name": "Crop", "padding": 2}]}
-    told = {"epochs": [record], "recipe": recipe, "test_accuracy": 0.5}
+    told = {"epochs": [RECORD], "recipe": recipe, "test_accuracy": 0.5}
     (tmp_path / "metrics.json").write_text(json.dumps(told))
     for place in (tmp_path, tmp_path / "model.safetensors"):
         found = training.read_training(place)

@@ -36,7 +36,8 @@ def curves(training: Training) -> str:
         return f'<p class="note">{text(training.note)}</p>'
     last = training.epochs[-1]
     seconds = sum(e.seconds for e in training.epochs)
-    said = f"{len(training.epochs)} epochs in {seconds:,.0f} s"
+    count = len(training.epochs)
+    said = f"{count:,} epoch{'s' if count > 1 else ''} in {seconds:,.0f} s"
     alt = f"Curves over {said}: loss {last.loss:.4f}, accuracy {percent(last.accuracy)} at the end"
     if last.val_accuracy is not None and last.val_loss is not None:
         alt += f"; in validation loss {last.val_loss:.4f}, accuracy {percent(last.val_accuracy)}"

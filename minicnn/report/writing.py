@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isfinite
 from pathlib import Path
 from string import Template
 
@@ -121,7 +122,7 @@ def lead(found: Evaluation, training: Training, dataset: str, tta: str | None) -
         f"{f' ({text(dataset)})' if dataset else ''}; {views}."
     )
     own = training.metrics.get("test_accuracy")
-    if isinstance(own, float):
+    if isinstance(own, float) and isfinite(own):
         recipe = training.metrics.get("recipe")
         test = recipe.get("test") if isinstance(recipe, dict) else None
         how = test.get("tta") if isinstance(test, dict) else None
