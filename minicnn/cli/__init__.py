@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from .. import __version__
 from ..backend import DeviceError
 from ..data.errors import DatasetError
-from . import compare, data, evaluate, machine, networks, predict, report, tune
+from . import compare, data, evaluate, machine, networks, predict, report, serve, tune
 
-KINDS = (compare, data, evaluate, machine, networks, predict, report, tune)
+KINDS = (compare, data, evaluate, machine, networks, predict, report, serve, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
