@@ -5,6 +5,7 @@ app = mc.web.application(mc.load("cifar.safetensors")) # for an ASGI server of o
 """
 
 from .app import application
+from .limits import Limits
 from .server import serve
 
-__all__ = ["application", "serve"]
+__all__ = ["Limits", "application", "serve"]

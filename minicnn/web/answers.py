@@ -16,12 +16,9 @@ from ..explain import grad_cam, overlay
 from ..layers import Sequential
 from ..prediction import predict_image
 from ..workers import processes
+from .limits import LIMITS, Limits
 from .upload import Refused
 
-LARGEST = 20_000_000  # pixels
-OPEN_SECONDS = 1.0  # for what stands before the pixels, which is milliseconds in a photograph
-SECONDS = 3.0  # for one picture to be decoded
-MOST_SCANS = 64  # of a JPEG: ten are usual, and each goes over all pixels
 SCAN = b"\xff\xda"  # begins one; stands nowhere else in a JPEG, but in a thumbnail within it
 
 
@@ -29,18 +26,21 @@ class Answers:
     """Answers for one model, which it uses in one thread at a time.
 
     why_blind: why this network can't say where it looked; empty if it can.
+    Raises ValueError for a model that takes no pictures.
     """
 
-    def __init__(self, model: Sequential) -> None:
-        self.model = model
+    def __init__(self, model: Sequential, limits: Limits = LIMITS) -> None:
+        self.model, self.limits = model, limits
         self.why_blind = ""
-        H, W, C = model.input_shape
-        blank = np.zeros((1, H, W, C), np.uint8)
-        try:
-            with processes(False):
-                grad_cam(model, blank)
-        except ValueError as error:
-            self.why_blind = str(error)
+        with processes(False):
+            try:
+                blank = predict_image(model, png(np.zeros((8, 8, 3), np.uint8))).picture
+            except TypeError as error:  # it doesn't begin with Normalize
+                raise ValueError(str(error)) from error
+            try:
+                grad_cam(model, blank[None])
+            except ValueError as error:
+                self.why_blind = str(error)
 
     def __call__(self, data: bytes, pictures: bool = True) -> dict[str, Any]:
         """Return what the network says of the picture in a file, as `Prediction.as_dict` does.
@@ -49,11 +49,11 @@ class Answers:
         addresses that hold a PNG; "looked" is None for a network that can't say.
         Raises `Refused` (413, 415).
         """
-        check_size(data)
-        file = Timed(data)
+        check_size(data, self.limits)
+        file = Timed(data, self.limits.decode_seconds)
         try:
             with processes(False):  # a server with threads shouldn't fork
-                prediction = predict_image(self.model, file, largest=LARGEST)
+                prediction = predict_image(self.model, file, largest=self.limits.pixels)
         except DatasetError as error:
             why = "decoding it takes too long" if file.late else error
             raise Refused(415, f"The picture can't be used: {why}.") from None
@@ -74,7 +74,7 @@ class Answers:
 class Timed(io.BytesIO):
     """A file that can be read for some seconds.  Decoders ask for it piece by piece."""
 
-    def __init__(self, data: bytes, seconds: float = SECONDS) -> None:
+    def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)
         self.end, self.late = monotonic() + seconds, False
 
@@ -86,14 +86,14 @@ class Timed(io.BytesIO):
         return super().read(size)
 
 
-def check_size(data: bytes) -> None:
+def check_size(data: bytes, limits: Limits = LIMITS) -> None:
     """Refuse a file that is no picture, or would be too much work; decode nothing.
 
     A JPEG may go over its pixels as often as it likes, at 40 bytes a time: 5 MB are half an hour.
     Any format may have a million remarks before its pixels, each of which Pillow looks at.
     """
     Image = pillow()
-    file = Timed(data, OPEN_SECONDS)
+    file = Timed(data, limits.open_seconds)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,15 +101,15 @@ def check_size(data: bytes) -> None:
                 width, height = image.size
     except Exception as error:  # Pillow's decoders raise nearly any kind
         if isinstance(error, Image.DecompressionBombError):
-            raise Refused(413, f"The picture has more than {LARGEST:,} pixels.") from None
+            raise Refused(413, f"The picture has more than {limits.pixels:,} pixels.") from None
         why = "opening it takes too long" if file.late else f"it is no {names()} picture"
         raise Refused(415, f"The picture can't be used: {why}.") from None
-    if width * height > LARGEST:
+    if width * height > limits.pixels:
         raise Refused(
             413,
-            f"The picture has {width:,} x {height:,} pixels; {LARGEST:,} in all can be looked at.",
+            f"The picture has {width:,} x {height:,} pixels, more than {limits.pixels:,} in all.",
         )
-    if data.startswith(b"\xff\xd8") and data.count(SCAN) > MOST_SCANS:
+    if data.startswith(b"\xff\xd8") and data.count(SCAN) > limits.scans:
         raise Refused(415, "The picture can't be used: it is a JPEG of far too many scans.")
 
 

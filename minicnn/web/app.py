@@ -17,15 +17,15 @@ from ..layers import Sequential
 from .answers import Answers, png
 from .counts import Counts
 from .guard import Application, Guard, Hosts
+from .limits import LIMITS, Limits
 from .pages import Pages, static
 from .upload import Gone, Memory, Receive, Refused, busy, read_upload
-from .worker import PLACES, Busy, Worker
+from .worker import Busy, Worker
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-WAITING_SECONDS = 15.0  # in the queue
 CLIENT_GONE = 499  # nobody sees it but the counts
 STATIC = {
     "style.css": "text/css; charset=utf-8",
@@ -53,33 +53,36 @@ def application(
     model: Sequential,
     hosts: Hosts | None = None,
     facts: Mapping[str, str] | None = None,
-    places: int = PLACES,
+    limits: Limits = LIMITS,
 ) -> Application:
     """Return the web application of a model, by the ASGI standard; `serve` runs it.
 
     hosts: the names under which it may be asked for; None, this machine's own alone.  facts: what
-    the page about the network says besides what the model knows itself, name and text.  places:
-    pictures that may wait.
+    the page about the network says besides what the model knows itself, name and text.  limits: of
+    what strangers may have; those of connections are the server's.
     Raises ImportError without the extra ``web``, and ValueError for a model that takes no pictures.
     """
     need("starlette", "python_multipart", "PIL")
-    return Site(model, facts or {}, places).application(hosts or Hosts())
+    return Site(model, facts or {}, limits).application(hosts or Hosts())
 
 
 class Site:
     """All answers about one model."""
 
-    def __init__(self, model: Sequential, facts: Mapping[str, str], places: int = PLACES) -> None:
-        self.answers = Answers(model)
-        self.worker = Worker(places)
-        self.memory = Memory()
+    def __init__(
+        self, model: Sequential, facts: Mapping[str, str], limits: Limits = LIMITS
+    ) -> None:
+        self.limits = limits
+        self.answers = Answers(model, limits)
+        self.worker = Worker(limits.places)
+        self.memory = Memory(limits.bodies)
         self.counts = Counts()
         pictures, labels = synthetic(len(CLASSES), seed=1)
         order = np.argsort(labels)
         self.samples = [png(pictures[i]) for i in order]
         self.files = {name: static(name) for name in STATIC}
         self.files["scale.png"] = png(np.tile(colours(np.linspace(0, 1, 120)), (10, 1, 1)))
-        self.pages = Pages(model, CLASSES, facts, self.answers.why_blind)
+        self.pages = Pages(model, CLASSES, facts, self.answers.why_blind, limits)
 
     def application(self, hosts: Hosts) -> Application:
         """Return it all as one ASGI application."""
@@ -187,7 +190,7 @@ class Site:
         """Take in a picture and return the answer; its memory is counted until then."""
         headers = dict(request.scope["headers"])
         with self.memory.share() as take:
-            data = await read_upload(headers, request.receive, take)
+            data = await read_upload(headers, request.receive, take, self.limits)
             return await self.look(data, pictures, request.receive)
 
     async def look(self, data: bytes, pictures: bool, receive: Receive) -> dict[str, Any]:
@@ -198,7 +201,7 @@ class Site:
             raise busy("Many pictures are waiting already: try again.") from None
         answer, hung_up = asyncio.wrap_future(job), asyncio.ensure_future(hang_up(receive))
         try:
-            return await first(answer, hung_up, job)
+            return await first(answer, hung_up, job, self.limits.waiting_seconds)
         finally:
             hung_up.cancel()
             self.worker.withdraw(job)
@@ -221,13 +224,15 @@ class Site:
         return JSONResponse({"error": text}, status, headers)
 
 
-async def first(answer: asyncio.Future[Any], hung_up: asyncio.Future[Any], job: Future[Any]) -> Any:
+async def first(
+    answer: asyncio.Future[Any], hung_up: asyncio.Future[Any], job: Future[Any], seconds: float
+) -> Any:
     """Return a job's answer, raise its error, or `Gone`, or the refusal of one that waits long."""
     waited = False
     while True:
         done, _ = await asyncio.wait(
             {answer, hung_up},
-            timeout=None if waited else WAITING_SECONDS,
+            timeout=None if waited else seconds,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if answer in done:

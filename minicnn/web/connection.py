@@ -10,24 +10,15 @@ from typing import Any
 
 from .counts import Counts
 from .guard import secured
-
-HEADER_SECONDS = 10.0  # for a request's header to come in
-WRITE_SECONDS = 20.0  # for a client to take what it asked for
-MOST_CONNECTIONS = 256
-HEADER_BYTES = 16 << 10  # of a request's header
+from .limits import LIMITS, Limits
 
 
-def protocol(
-    counts: Counts,
-    header_seconds: float = HEADER_SECONDS,
-    write_seconds: float = WRITE_SECONDS,
-    most: int = MOST_CONNECTIONS,
-) -> type[asyncio.Protocol]:
+def protocol(counts: Counts, limits: Limits = LIMITS) -> type[asyncio.Protocol]:
     """Return the class of connections for uvicorn's ``http=``.
 
     uvicorn waits for ever for a header that comes byte by byte, and for a client that doesn't read;
     it closes a connection only between requests.  Here such a one ends in time (408, or at once),
-    more than ``most`` at a time are turned away (503), and what is no HTTP is answered as all else
+    too many at a time are turned away (503), and what is no HTTP is answered as all else
     is, by JSON.
     """
     from h11 import IDLE, RemoteProtocolError
@@ -41,7 +32,7 @@ def protocol(
         turned_away = False
 
         def connection_made(self, transport: Any) -> None:
-            if len(self.connections) >= most:
+            if len(self.connections) >= limits.connections:
                 self.turned_away = True
                 counts.request("other", 503, 0.0)
                 transport.write(plain(503, "Too many connections: try again.", retry=True))
@@ -71,7 +62,7 @@ def protocol(
 
         def start_timer(self) -> None:
             """Begin to wait for a header."""
-            self.timer = self.loop.call_later(header_seconds, self.too_slow)
+            self.timer = self.loop.call_later(limits.header_seconds, self.too_slow)
 
         def stop_timer(self) -> None:
             """End waiting for a header."""
@@ -85,14 +76,14 @@ def protocol(
             if self.at_work() or self.transport.is_closing():
                 return
             if self.conn.their_state is IDLE and self.conn.our_state is IDLE:
-                counts.request("other", 408, header_seconds)
+                counts.request("other", 408, limits.header_seconds)
                 self.transport.write(plain(408, "The request didn't arrive in time."))
             self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()
             if self.write_timer is None:
-                self.write_timer = self.loop.call_later(write_seconds, self.transport.abort)
+                self.write_timer = self.loop.call_later(limits.write_seconds, self.transport.abort)
 
         def resume_writing(self) -> None:
             self.resume_writing_timer()
@@ -111,7 +102,7 @@ def protocol(
             if self.cycle is None or not self.cycle.response_started or not self.at_work():
                 text = "This is no request in HTTP/1.1 that can be understood."
                 if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-                    text = f"The request's header is larger than {HEADER_BYTES >> 10} kB."
+                    text = f"The request's header is larger than {limits.header >> 10} kB."
                 counts.request("other", status, 0.0)
                 self.transport.write(plain(status, text))
             self.transport.close()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+KNOWN = {"cifar10": "CIFAR-10", "synthetic": "shapes drawn by formulas"}
 LARGEST = 16 << 20  # bytes of a metrics.json
 
 
@@ -22,7 +23,7 @@ def read_facts(model_file: str | os.PathLike[str]) -> dict[str, str]:
     if isinstance(told.get("model"), str):
         facts["Architecture"] = told["model"][:100]
     if isinstance(told.get("dataset"), str):
-        facts["Trained on"] = told["dataset"][:100]
+        facts["Trained on"] = KNOWN.get(told["dataset"], told["dataset"][:100])
     if isinstance(told.get("epochs"), list):
         facts["Epochs"] = f"{len(told['epochs'])}"
     accuracy = told.get("test_accuracy")

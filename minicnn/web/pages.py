@@ -12,7 +12,7 @@ from typing import Any
 from ..data.pictures import FORMATS
 from ..layers import Sequential
 from ..prediction import CERTAIN
-from .upload import LARGEST_BODY
+from .limits import LIMITS, Limits
 
 SHOWN = 10  # classes with a bar
 
@@ -28,13 +28,14 @@ def fill(name: str, **values: str) -> str:
     return Template(static(name).decode()).substitute(values)
 
 
-def base(title: str, main: str, here: str = "", script: bool = False) -> str:
-    """Return a whole page.  here: "try" or "about"."""
+def base(title: str, main: str, here: str = "", script: bool = False, failed: bool = False) -> str:
+    """Return a whole page.  here: "try" or "about".  failed: it says what went wrong."""
     marks = {
         f"here_{page}": ' aria-current="page"' if page == here else "" for page in ("try", "about")
     }
     tag = '<script type="module" src="/static/page.js"></script>' if script else ""
-    return fill("base.html", title=escape(title), main=main, script=tag, **marks)
+    state = ' class="failed"' if failed else ""
+    return fill("base.html", title=escape(title), main=main, script=tag, state=state, **marks)
 
 
 class Pages:
@@ -50,10 +51,11 @@ class Pages:
         samples: Sequence[str],
         facts: Mapping[str, str],
         why_blind: str = "",
+        limits: Limits = LIMITS,
     ) -> None:
-        self.model, self.facts, self.why_blind = model, facts, why_blind
+        self.model, self.facts, self.why_blind, self.limits = model, facts, why_blind, limits
         H, W, _ = model.input_shape
-        self.size = f"{W} × {H}"
+        self.size = f"{W}\u00a0\u00d7\u00a0{H}"
         self.samples = samples
 
     def answer(
@@ -75,7 +77,7 @@ class Pages:
                 size=self.size,
                 count=str(len(self.model.classes)),
                 formats=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
-                megabytes=str(LARGEST_BODY >> 20),
+                megabytes=f"{self.limits.body / 2**20:g}",
                 samples="\n".join(
                     f'<li><a href="/samples/{i}"{current(i == sample)}>'
                     f'<img src="/samples/{i}.png" width="32" height="32" alt="{escape(drawn)}">'
@@ -89,6 +91,7 @@ class Pages:
                 problem=escape(problem),
                 problem_hidden=hidden(not problem),
                 status="" if answer or problem else "The answer will appear here.",
+                quiet=" quiet" if answer or problem else "",
                 answer_hidden=hidden(not answer),
                 unsure_hidden=hidden(sure),
                 top_name=escape(name),
@@ -103,6 +106,7 @@ class Pages:
             ),
             "try",
             script=True,
+            failed=bool(problem),
         )
 
     def about(self, address: str) -> str:
@@ -112,11 +116,11 @@ class Pages:
         facts = {
             "Pictures": f"{self.size} pixels, {'in colour' if C == 3 else f'{C} channel(s)'}",
             "Parameters": f"{self.model.params.count:,}",
-            "Computes on": str(self.model.device),
+            "Computes on": str(self.model.device).upper(),
             **self.facts,
         }
         looked = (
-            f"It can’t say where it looked: {self.why_blind}."
+            f"It cannot say where it looked: {self.why_blind}."
             if self.why_blind
             else "“Where it looked” is Grad-CAM: it shows the parts that spoke for the answer, "
             "coarsely. It shows no reasons."
@@ -132,7 +136,7 @@ class Pages:
                 ),
                 count=str(len(classes)),
                 size=self.size,
-                sure=f"{CERTAIN:.0%}".replace("%", " %"),
+                sure=f"{CERTAIN:.0%}".replace("%", "\u00a0%"),
                 looked=escape(looked),
                 classes="\n".join(f"<li>{escape(name)}</li>" for name in classes),
                 address=escape(address),
@@ -143,10 +147,8 @@ class Pages:
 
     def problem(self, title: str, text: str) -> str:
         """Return a page that says what can't be shown."""
-        main = (
-            f'<h1>{escape(title)}</h1><p class="lead">{escape(text)}</p><p><a href="/">Back</a></p>'
-        )
-        return base(f"{title} · minicnn", main)
+        main = f'<h1>{escape(title)}</h1><p class="lead">{escape(text)}</p>'
+        return base(f"{title} · minicnn", f'{main}<p><a href="/">To the start</a></p>')
 
 
 def hidden(yes: bool) -> str:
@@ -162,10 +164,10 @@ def current(yes: bool) -> str:
 def percent(share: float) -> str:
     """Return a probability for people; page.js writes it alike."""
     if 0.995 < share < 1:
-        return "&gt; 99 %"
+        return "&gt;\u00a099\u00a0%"
     if 0 < share < 0.005:
-        return "&lt; 1 %"
-    return f"{100 * share:.0f} %"
+        return "&lt;\u00a01\u00a0%"
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def bar(entry: Mapping[str, Any]) -> str:

@@ -15,11 +15,9 @@ from typing import Any
 from ..layers import Sequential
 from ..signals import ASKED, say
 from .app import Site, need
-from .connection import HEADER_BYTES, protocol
+from .connection import protocol
 from .guard import Hosts, is_loopback
-
-STOP_SECONDS = 20  # for what is at work when the server is to stop
-IDLE_SECONDS = 5  # for the next request on a connection
+from .limits import LIMITS, Limits
 
 
 def serve(
@@ -28,7 +26,7 @@ def serve(
     port: int = 8000,
     allow_hosts: Collection[str] = (),
     facts: Mapping[str, str] | None = None,
-    **limits: Any,
+    limits: Limits = LIMITS,
 ) -> None:
     """Serve a model's web page until Ctrl-C or SIGTERM; print the address when it is ready.
 
@@ -38,15 +36,15 @@ def serve(
 
     host: the address to listen at; any but this machine's own lets others in, of whom nothing is
     known.  port: 0 takes a free one.  allow_hosts: further names under which it may be asked for.
-    facts: for the page about the network, name and text.  limits: as `protocol` has them.
+    facts: for the page about the network, name and text.  limits: of what strangers may have.
     Raises OSError, with what to do, if the port can't be had, ValueError for a model that takes no
     pictures, and ImportError without the extra ``web``.
     """
     need("starlette", "uvicorn", "python_multipart", "PIL")
     with listen(host, port) as listener:
-        site = Site(model, facts or {})
+        site = Site(model, facts or {}, limits)
         app = site.application(Hosts(host, allow_hosts))
-        server = make_server(app, protocol(site.counts, **limits))
+        server = make_server(app, protocol(site.counts, limits), limits)
         if not is_loopback(host):
             say(
                 f"note: everyone who can reach {host} can use this server; nothing is encrypted, "
@@ -61,12 +59,11 @@ def listen(host: str, port: int) -> socket.socket:
     if not isinstance(port, int) or not 0 <= port < 65536:
         raise ValueError(f"port {port!r}: expected 0 to 65535")
     try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        found = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
     except (OSError, UnicodeError) as error:
         raise OSError(f"host {host!r}: this is no address of this machine ({error})") from error
-    family, kind, number, _, place = found[0]
+    family, _, number, _, place = found[0]
     listener = socket.socket(family, kind, number)
     try:
         if os.name == "posix":
@@ -100,7 +97,7 @@ def address(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}/"
 
 
-def make_server(app: Any, connection: type[asyncio.Protocol]) -> Any:
+def make_server(app: Any, connection: type[asyncio.Protocol], limits: Limits = LIMITS) -> Any:
     """Return uvicorn's server, which ends as minicnn's commands do."""
     from uvicorn import Config, Server
 
@@ -143,8 +140,8 @@ def make_server(app: Any, connection: type[asyncio.Protocol]) -> Any:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            h11_max_incomplete_event_size=HEADER_BYTES,
+            timeout_keep_alive=limits.idle_seconds,
+            timeout_graceful_shutdown=limits.stop_seconds,
+            h11_max_incomplete_event_size=limits.header,
         )
     )

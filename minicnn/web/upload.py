@@ -7,18 +7,17 @@ itself.  Nothing that its sender says about it is believed: not its length, type
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-LARGEST_BODY = 5 << 20  # bytes
-SECONDS = 10.0  # for a body to come in
-MOST_MEMORY = 64 << 20  # bytes of all bodies that are coming in or waiting
+from .limits import LIMITS, Limits
+
 PART_HEADER = 1024  # bytes of a line above a file: its name is in it
 DRAIN, DRAIN_SECONDS = 64 << 20, 2.0  # what is read and thrown away before a refusal
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Refused(Exception):
@@ -41,7 +40,7 @@ def busy(text: str) -> Refused:
 class Memory:
     """Counts the bytes of all bodies together; who would take too much is refused."""
 
-    def __init__(self, most: int = MOST_MEMORY) -> None:
+    def __init__(self, most: int) -> None:
         self.most, self.used = most, 0
 
     @contextmanager
@@ -66,7 +65,7 @@ async def read_upload(
     headers: dict[bytes, bytes],
     receive: Receive,
     take: Callable[[int], None],
-    seconds: float = SECONDS,
+    limits: Limits = LIMITS,
 ) -> bytes:
     """Return the bytes of the one file in a request.
 
@@ -78,25 +77,24 @@ async def read_upload(
         kind = content_type(headers)
         file = Multipart(kind) if kind.startswith(b"multipart/") else Raw()
         said = headers.get(b"content-length", b"")
-        if said.isdigit() and (len(said) > 18 or int(said) > LARGEST_BODY):
-            raise too_large()
-        async with asyncio.timeout(seconds):
-            async for piece in pieces(receive):
+        if said.isdigit() and (len(said) > 18 or int(said) > limits.body):
+            raise too_large(limits.body)
+        async with asyncio.timeout(limits.body_seconds):
+            async for piece in pieces(receive, limits.body):
                 take(len(piece))
                 file.add(piece)
-        return file.whole()
     except TimeoutError:
-        raise Refused(
-            408, f"The picture didn't arrive within {seconds:g} seconds.", {"Connection": "close"}
-        ) from None
+        text = f"The picture didn't arrive within {limits.body_seconds:g} seconds."
+        raise Refused(408, text, {"Connection": "close"}) from None
     except Refused as refusal:
         if headers.get(b"expect", b"").lower() != b"100-continue":
             await drain(receive)
-        refusal.headers.setdefault("Connection", "close")
+        refusal.headers["Connection"] = "close"
         raise
+    return file.whole()
 
 
-async def pieces(receive: Receive) -> Any:
+async def pieces(receive: Receive, most: int) -> AsyncIterator[bytes]:
     """Yield a body piece by piece; raise `Refused` as soon as it is too large, or `Gone`."""
     size = 0
     while True:
@@ -105,8 +103,8 @@ async def pieces(receive: Receive) -> Any:
             raise Gone
         piece = message.get("body", b"")
         size += len(piece)
-        if size > LARGEST_BODY:
-            raise too_large()
+        if size > most:
+            raise too_large(most)
         if piece:
             yield piece
         if not message.get("more_body", False):
@@ -138,9 +136,9 @@ def content_type(headers: dict[bytes, bytes]) -> bytes:
     return headers.get(b"content-type", b"").strip()
 
 
-def too_large() -> Refused:
+def too_large(most: int) -> Refused:
     """Return the refusal of a body that is too large."""
-    return Refused(413, f"The picture is larger than {LARGEST_BODY >> 20} MB.")
+    return Refused(413, f"The picture is larger than {most / 2**20:g} MB.")
 
 
 class Raw:
@@ -178,7 +176,7 @@ class Multipart(Raw):
         boundary = options.get(b"boundary", b"")
         if name != b"multipart/form-data" or not 0 < len(boundary) <= 70:  # RFC 2046, 5.1.1
             raise Refused(400, "The form can't be read: it has no proper boundary.")
-        calls: dict[str, Callable[..., None]] = {
+        calls: Any = {
             "on_part_begin": self.begin,
             "on_header_field": self.header_field,
             "on_header_value": self.header_value,

@@ -9,8 +9,6 @@ from concurrent.futures import Future
 from time import perf_counter
 from typing import Any
 
-PLACES = 16
-
 
 class Busy(Exception):
     """All places in the queue are taken, or nothing is taken any more."""
@@ -23,7 +21,7 @@ class Worker:
     picture in memory.  What waits here is counted, and can be withdrawn.
     """
 
-    def __init__(self, places: int = PLACES) -> None:
+    def __init__(self, places: int) -> None:
         self.places = places
         self.jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self.changed = threading.Condition()

@@ -9,22 +9,24 @@ const find = (id) => document.getElementById(id);
 let asking = null; // what ends the request that is on its way
 let shown = null; // the address of the picture that is shown
 
-function say(text, busy = false) {
+// Tell those who see, and those who listen; quiet: only the latter, the others see it anyway.
+function say(text, { busy = false, quiet = false } = {}) {
   find("status").textContent = text;
+  find("status").classList.toggle("quiet", quiet);
   document.body.classList.toggle("busy", busy);
 }
 
 function complain(text) {
-  say("");
-  const problem = find("problem");
-  problem.hidden = !text;
-  problem.textContent = text;
+  say("", { quiet: true });
+  document.body.classList.add("failed");
+  find("problem").hidden = false;
+  find("problem").textContent = text;
 }
 
 function percent(share) {
-  if (share > 0.995 && share < 1) return "> 99 %";
-  if (share > 0 && share < 0.005) return "< 1 %";
-  return `${Math.round(100 * share)} %`;
+  if (share > 0.995 && share < 1) return ">\u00a099\u00a0%";
+  if (share > 0 && share < 0.005) return "<\u00a01\u00a0%";
+  return `${Math.round(100 * share)}\u00a0%`;
 }
 
 function picture(id, address) {
@@ -33,7 +35,8 @@ function picture(id, address) {
 }
 
 function clear() {
-  for (const id of ["top", "unsure", "scale", "problem"]) find(id).hidden = true;
+  document.body.classList.remove("failed");
+  for (const id of ["top", "note", "unsure", "scale", "problem"]) find(id).hidden = true;
   for (const id of ["given", "seen", "looked"]) picture(id, null);
   find("bars").replaceChildren();
   find("rest").textContent = "";
@@ -72,8 +75,11 @@ function show(answer, note) {
   const others = answer.top.slice(SHOWN);
   const left = others.reduce((sum, entry) => sum + entry.probability, 0);
   find("rest").textContent = others.length ? `${others.length} other classes: ${percent(left)} together` : "";
+  find("answer").scrollIntoView({ block: "nearest" });
   const doubt = answer.certain ? "" : ", but it isn’t sure";
-  say(`${note}It says ${name}, ${percent(probability)}${doubt}.`);
+  find("note").textContent = note;
+  find("note").hidden = !note;
+  say(`It says ${name}, ${percent(probability)}${doubt}. ${note}`, { quiet: true });
 }
 
 // Show a picture of the user's; return it if the browser can read it.
@@ -103,14 +109,14 @@ async function shrink(image) {
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   const small = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
-  return { small, note: `It was shrunk to ${canvas.width} × ${canvas.height} here, before it was sent. ` };
+  return { small, note: `It was shrunk to ${canvas.width} × ${canvas.height} here before it was sent.` };
 }
 
 async function ask(blob, signal) {
   for (let attempt = 1; ; attempt += 1) {
     const response = await fetch("/api/predict", { method: "POST", body: blob, signal });
     if (response.status === 503 && attempt < TRIES) {
-      say("The server is busy. Trying again …", true);
+      say("The server is busy. Trying again …", { busy: true });
       const wait = Number(response.headers.get("Retry-After")) || 1;
       await new Promise((done) => setTimeout(done, 1000 * wait));
       signal.throwIfAborted();
@@ -132,7 +138,8 @@ async function look(blob, sample = null) {
     if (link === sample) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   }
-  say("Looking …", true);
+  say("Looking …", { busy: true });
+  find("answer").scrollIntoView({ block: "nearest" });
   try {
     if (blob.size === 0) throw new Refusal("This file is empty.");
     const image = await preview(blob);
