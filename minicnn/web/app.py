@@ -95,8 +95,8 @@ class Site:
                 Route("/", self.try_page),
                 Route("/about", self.about_page),
                 Route("/result", self.result_page, methods=["POST"]),
-                Route("/samples/{number:int}.png", self.sample),
-                Route("/samples/{number:int}", self.sample_page),
+                Route("/samples/{number}.png", self.sample),
+                Route("/samples/{number}", self.sample_page),
                 Route("/static/{name}", self.file),
                 Route("/api/predict", self.predict, methods=["POST"]),
                 Route("/healthz", self.health),
@@ -111,7 +111,7 @@ class Site:
             lifespan=self.lifespan,
         )
         inner.router.redirect_slashes = False
-        return Guard(inner, hosts, self.counts)
+        return Guard(inner, hosts, self.counts, self.limits)
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -146,10 +146,10 @@ class Site:
 
     def sample_number(self, request: Request) -> int:
         """Return which sample is asked for."""
-        number = int(request.path_params["number"])
-        if number >= len(self.samples):
+        number = request.path_params["number"]
+        if number not in map(str, range(len(self.samples))):
             raise Refused(404, "There is no such sample.")
-        return number
+        return int(number)
 
     async def file(self, request: Request) -> Response:
         """Give one of the page's own files: a name is looked up in a table, not on the disk."""

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from .counts import Counts
+from .limits import LIMITS, Limits
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -55,13 +56,15 @@ class Hosts:
 class Guard:
     """An application around the application.
 
-    Refuses names that aren't ours (421) and other sites' forms and scripts (403), gives every
-    answer the headers in `SECURITY`, counts it, and turns an error into an answer that tells
-    nothing of our insides.
+    Refuses names that aren't ours (421), other sites' forms and scripts (403) and headers that the
+    server let pass although they are huge (431), gives every answer the headers in `SECURITY`,
+    counts it, and turns an error into an answer that tells nothing of our insides.
     """
 
-    def __init__(self, inner: Application, hosts: Hosts, counts: Counts) -> None:
-        self.inner, self.hosts, self.counts = inner, hosts, counts
+    def __init__(
+        self, inner: Application, hosts: Hosts, counts: Counts, limits: Limits = LIMITS
+    ) -> None:
+        self.inner, self.hosts, self.counts, self.limits = inner, hosts, counts, limits
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Do one request."""
@@ -94,6 +97,10 @@ class Guard:
 
     def refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
         """Return why a request isn't let in, if it isn't: status and sentence."""
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        size += len(scope["method"]) + len(scope["path"]) + len(scope["query_string"])
+        if size > self.limits.header:
+            return 431, f"The request's header is larger than {self.limits.header >> 10} kB."
         headers = dict(scope["headers"])
         asked = headers.get(b"host", b"").decode("latin-1")
         name = split_host(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
@@ -41,6 +42,7 @@ def serve(
     pictures, and ImportError without the extra ``web``.
     """
     need("starlette", "uvicorn", "python_multipart", "PIL")
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for each bad form
     with listen(host, port) as listener:
         site = Site(model, facts or {}, limits)
         app = site.application(Hosts(host, allow_hosts))

@@ -73,6 +73,7 @@ async def read_upload(
     it is kept.  Raises `Refused` (400, 408, 413, 415, 503) and `Gone`.
     """
     file: Raw | Multipart
+    body = Body(receive)
     try:
         kind = content_type(headers)
         file = Multipart(kind) if kind.startswith(b"multipart/") else Raw()
@@ -80,52 +81,59 @@ async def read_upload(
         if said.isdigit() and (len(said) > 18 or int(said) > limits.body):
             raise too_large(limits.body)
         async with asyncio.timeout(limits.body_seconds):
-            async for piece in pieces(receive, limits.body):
+            async for piece in body.pieces(limits.body):
                 take(len(piece))
                 file.add(piece)
+        return file.whole()
     except TimeoutError:
         text = f"The picture didn't arrive within {limits.body_seconds:g} seconds."
         raise Refused(408, text, {"Connection": "close"}) from None
     except Refused as refusal:
-        if headers.get(b"expect", b"").lower() != b"100-continue":
-            await drain(receive)
-        refusal.headers["Connection"] = "close"
+        if not body.over:
+            refusal.headers["Connection"] = "close"
+            if headers.get(b"expect", b"").lower() != b"100-continue":
+                await body.drain()
         raise
-    return file.whole()
 
 
-async def pieces(receive: Receive, most: int) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece; raise `Refused` as soon as it is too large, or `Gone`."""
-    size = 0
-    while True:
-        message = await receive()
+class Body:
+    """A request's body, as it comes in.  over: whether all of it is there."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive, self.over = receive, False
+
+    async def piece(self) -> bytes:
+        """Return the next bytes; raise `Gone`."""
+        message = await self.receive()
         if message["type"] == "http.disconnect":
             raise Gone
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > most:
-            raise too_large(most)
-        if piece:
-            yield piece
-        if not message.get("more_body", False):
-            return
+        self.over = not message.get("more_body", False)
+        return bytes(message.get("body", b""))
 
+    async def pieces(self, most: int) -> AsyncIterator[bytes]:
+        """Yield it piece by piece; raise `Refused` as soon as it is too large."""
+        size = 0
+        while not self.over:
+            piece = await self.piece()
+            size += len(piece)
+            if size > most:
+                raise too_large(most)
+            if piece:
+                yield piece
 
-async def drain(receive: Receive) -> None:
-    """Read on for a while and keep nothing.
+    async def drain(self) -> None:
+        """Read on for a while and keep nothing.
 
-    Who is refused while still sending would otherwise find the line cut, and not see the answer.
-    """
-    end, left = monotonic() + DRAIN_SECONDS, DRAIN
-    while left > 0:
-        try:
-            async with asyncio.timeout(end - monotonic()):
-                message = await receive()
-        except TimeoutError:
-            return
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
-        left -= len(message.get("body", b""))
+        Who is refused while still sending would otherwise find the line cut, and not see the
+        answer.
+        """
+        end, left = monotonic() + DRAIN_SECONDS, DRAIN
+        while left > 0 and not self.over:
+            try:
+                async with asyncio.timeout(end - monotonic()):
+                    left -= len(await self.piece())
+            except TimeoutError:
+                return
 
 
 def content_type(headers: dict[bytes, bytes]) -> bytes:
