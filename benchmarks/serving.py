@@ -55,6 +55,8 @@ class Server:
 
     def __exit__(self, *error: Any) -> None:
         self.end()
+        self.last_words = self.said()
+        self.errors.close()
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop, wait, and return its exit code; a server that doesn't is killed."""
@@ -71,6 +73,8 @@ class Server:
 
     def said(self) -> str:
         """Return what it has written to stderr."""
+        if self.errors.closed:
+            return self.last_words
         self.errors.seek(0)
         return self.errors.read().decode(errors="replace")
 
