@@ -19,8 +19,6 @@ from ..workers import processes
 from .limits import LIMITS, Limits
 from .upload import Refused
 
-SCAN = b"\xff\xda"  # begins one; stands nowhere else in a JPEG, but in a thumbnail within it
-
 
 class Answers:
     """Answers for one model, which it uses in one thread at a time.
@@ -33,10 +31,7 @@ class Answers:
         self.model, self.limits = model, limits
         self.why_blind = ""
         with processes(False):
-            try:
-                blank = predict_image(model, png(np.zeros((8, 8, 3), np.uint8))).picture
-            except TypeError as error:  # it doesn't begin with Normalize
-                raise ValueError(str(error)) from error
+            blank = predict_image(model, png(np.zeros((8, 8, 3), np.uint8))).picture
             try:
                 grad_cam(model, blank[None])
             except ValueError as error:
@@ -55,8 +50,7 @@ class Answers:
             with processes(False):  # a server with threads shouldn't fork
                 prediction = predict_image(self.model, file, largest=self.limits.pixels)
         except DatasetError as error:
-            why = "decoding it takes too long" if file.late else error
-            raise Refused(415, f"The picture can't be used: {why}.") from None
+            raise refused("decoding it takes too long" if file.late else error) from None
         answer = prediction.as_dict()
         if pictures:
             seen = prediction.picture
@@ -87,10 +81,10 @@ class Timed(io.BytesIO):
 
 
 def check_size(data: bytes, limits: Limits = LIMITS) -> None:
-    """Refuse a file that is no picture, or would be too much work; decode nothing.
+    """Refuse a file of too many pixels, or with too much before them; decode nothing.
 
-    A JPEG may go over its pixels as often as it likes, at 40 bytes a time: 5 MB are half an hour.
-    Any format may have a million remarks before its pixels, each of which Pillow looks at.
+    Any format may have a million remarks before its pixels, each of which Pillow looks at.  What is
+    wrong with a file otherwise, whoever decodes it will say.
     """
     Image = pillow()
     file = Timed(data, limits.open_seconds)
@@ -99,23 +93,22 @@ def check_size(data: bytes, limits: Limits = LIMITS) -> None:
             warnings.simplefilter("ignore")
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
-    except Exception as error:  # Pillow's decoders raise nearly any kind
-        if isinstance(error, Image.DecompressionBombError):
-            raise Refused(413, f"The picture has more than {limits.pixels:,} pixels.") from None
-        why = "opening it takes too long" if file.late else f"it is no {names()} picture"
-        raise Refused(415, f"The picture can't be used: {why}.") from None
+    except Image.DecompressionBombError:
+        raise Refused(413, f"The picture has more than {limits.pixels:,} pixels.") from None
+    except Exception:  # Pillow's decoders raise nearly any kind
+        if file.late:
+            raise refused("opening it takes too long") from None
+        return
     if width * height > limits.pixels:
         raise Refused(
             413,
             f"The picture has {width:,} x {height:,} pixels, more than {limits.pixels:,} in all.",
         )
-    if data.startswith(b"\xff\xd8") and data.count(SCAN) > limits.scans:
-        raise Refused(415, "The picture can't be used: it is a JPEG of far too many scans.")
 
 
-def names() -> str:
-    """Return the formats, for people."""
-    return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+def refused(why: object) -> Refused:
+    """Return the refusal of what can't be decoded."""
+    return Refused(415, f"The picture can't be used: {why}.")
 
 
 def png(picture: np.ndarray) -> bytes:

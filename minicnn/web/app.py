@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+OPACITY = 0.75  # of overlay
 CLIENT_GONE = 499  # nobody sees it but the counts
 STATIC = {
     "style.css": "text/css; charset=utf-8",
@@ -81,7 +82,7 @@ class Site:
         order = np.argsort(labels)
         self.samples = [png(pictures[i]) for i in order]
         self.files = {name: static(name) for name in STATIC}
-        self.files["scale.png"] = png(np.tile(colours(np.linspace(0, 1, 120)), (10, 1, 1)))
+        self.files["scale.png"] = png(scale())
         self.pages = Pages(model, CLASSES, facts, self.answers.why_blind, limits)
 
     def application(self, hosts: Hosts) -> Application:
@@ -222,6 +223,13 @@ class Site:
         if "text/html" in request.headers.get("accept", ""):
             return page(self.pages.problem(f"Error {status}", text), status, headers)
         return JSONResponse({"error": text}, status, headers)
+
+
+def scale() -> np.ndarray:
+    """Return the colours of an overlay from no heat to the most, (10, 120, 4) uint8."""
+    heat = np.linspace(0, 1, 120)
+    clear = (255 * OPACITY * heat).astype(np.uint8)[:, None]  # as much as overlay lets be seen
+    return np.tile(np.concatenate([colours(heat), clear], axis=1), (10, 1, 1))
 
 
 async def first(

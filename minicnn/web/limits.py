@@ -28,8 +28,6 @@ class Limits:
     """in that queue."""
     pixels: int = 20_000_000
     """of a picture, known before it is decoded."""
-    scans: int = 64
-    """of a JPEG: ten are usual, and each goes over all pixels."""
     open_seconds: float = 1.0
     """for what stands before a picture's pixels, which is milliseconds in a photograph."""
     decode_seconds: float = 3.0

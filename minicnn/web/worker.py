@@ -65,16 +65,18 @@ class Worker:
                 if not future.set_running_or_notify_cancel():
                     continue
             start = perf_counter()
+            result, failed = None, None
             try:
                 result = job()
             except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-                del result
+                failed = error
             self.done += 1
             self.seconds += perf_counter() - start
-            del future, job  # a picture isn't kept until the next one comes
+            if failed is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failed)
+            del future, job, result, failed  # a picture isn't kept until the next one comes
 
     def close(self) -> None:
         """Take no more jobs, finish those that wait, and end the thread."""

@@ -43,7 +43,7 @@ async def request(
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
         "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-        "root_path": "", "headers": given, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+        "root_path": "", "headers": given, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
     }  # fmt: skip
     answer, left = Answer(), iter(pieces)
     over = False

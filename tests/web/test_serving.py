@@ -14,19 +14,17 @@ from pathlib import Path
 
 import pytest
 
-for name in ("starlette", "uvicorn", "python_multipart", "PIL"):
-    pytest.importorskip(name)
-
 import minicnn as mc
-from minicnn import cli
-
-ROOT = Path(mc.__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks import serve_load
 from benchmarks.hostile_pictures import MB, encoded, request
 from benchmarks.hostile_uploads import attack, hostile_uploads
 from benchmarks.serving import Line, Server, header
+from minicnn import cli
+
+for name in ("starlette", "uvicorn", "python_multipart", "PIL"):
+    pytest.importorskip(name)
+
+ROOT = Path(mc.__file__).parents[1]
 
 LINUX = sys.platform == "linux"
 

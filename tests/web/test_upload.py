@@ -11,11 +11,11 @@ import time
 import pytest
 from asgi import ask, encoded, form, request
 
+from minicnn.web import Limits, application
+
 pytest.importorskip("starlette")
 pytest.importorskip("python_multipart")
 pytest.importorskip("PIL")
-
-from minicnn.web import Limits, application
 
 MB = 1 << 20
 RAW = [("Content-Type", "application/octet-stream")]
@@ -111,6 +111,7 @@ def test_a_body_that_trickles_is_not_awaited(model):
 
 
 HEAD = "--XoX\r\nContent-Disposition: form-data; name=a; filename=b\r\n"
+FIELD = b'--XoX\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--XoX--\r\n'
 KIND = "multipart/form-data; boundary=XoX"
 BROKEN = {
     "nothing": (b"", KIND, "cut short"),
@@ -121,17 +122,18 @@ BROKEN = {
     "wrong boundary": (form(b"x")[0], "multipart/form-data; boundary=YoY", "broken"),
     "cut": (form(b"x" * 50, end=False)[0], KIND, "cut short"),
     "cut in the header": (HEAD[:30].encode(), KIND, "cut short"),
-    "no file": (b'--XoX\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--XoX--', KIND, "no file"),
+    "no file": (FIELD, KIND, "no file"),
     "no disposition": (b"--XoX\r\n\r\nx\r\n--XoX--\r\n", KIND, "no file"),
     "empty file": (form(b"")[0], KIND, "no picture"),
     "two files": (
         form(b"x")[0].replace(b"--XoX--\r\n", form(b"y")[0]), KIND, "more than one part",
     ),
     "file and field": (
-        form(b"x")[0].replace(b"--XoX--\r\n", b'--XoX\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--XoX--'),
-        KIND, "more than one part",
+        form(b"x")[0].replace(b"--XoX--\r\n", FIELD), KIND, "more than one part",
     ),
-    "ten thousand parts": (form(b"x")[0].replace(b"--XoX--\r\n", form(b"")[0]) * 9999, KIND, "more than one"),
+    "ten thousand parts": (
+        form(b"x")[0].replace(b"--XoX--\r\n", form(b"")[0]) * 9999, KIND, "more than one part",
+    ),
     "long name": (form(b"x", "n" * 1100)[0], KIND, "broken"),
     "name of 4 MB": (form(b"x", "n" * (4 * MB))[0], KIND, "broken"),
     "many headers": (form(b"x", headers="A: b\r\n" * 20)[0], KIND, "broken"),

@@ -1,7 +1,8 @@
 // Sends a picture to the server and shows the answer.  Without it the form does the same, page by page.
 const LARGEST_BYTES = 5 * 2 ** 20;
 const LARGEST_PIXELS = 20e6;
-const SHRUNK_SIDE = 2048;
+const LARGEST_SIDE = 2048; // of what is made here
+const KNOWN = ["png", "jpeg", "webp", "bmp", "gif"].map((name) => `image/${name}`);
 const SHOWN = 10; // classes
 const TRIES = 4; // of a server that is busy
 
@@ -97,9 +98,10 @@ async function preview(blob) {
   return image;
 }
 
-// A photograph from a phone may be larger than the server takes; drawing it turns it upright, too.
-async function shrink(image) {
-  const scale = Math.min(1, SHRUNK_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
+// A photograph from a phone may be larger than the server takes, or of a kind that the browser knows
+// and the server doesn't, such as HEIC.  Drawing it turns it upright, too.
+async function redraw(image) {
+  const scale = Math.min(1, LARGEST_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(image.naturalWidth * scale));
   canvas.height = Math.max(1, Math.round(image.naturalHeight * scale));
@@ -109,7 +111,7 @@ async function shrink(image) {
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   const small = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
-  return { small, note: `It was shrunk to ${canvas.width} × ${canvas.height} here before it was sent.` };
+  return { small, note: `It was sent as a JPEG of ${canvas.width} × ${canvas.height} pixels, made here.` };
 }
 
 async function ask(blob, signal) {
@@ -145,9 +147,9 @@ async function look(blob, sample = null) {
     const image = await preview(blob);
     if (mine.signal.aborted) return;
     let note = "";
-    if (image && (blob.size > LARGEST_BYTES || image.naturalWidth * image.naturalHeight > LARGEST_PIXELS)) {
-      ({ small: blob, note } = await shrink(image));
-    }
+    const pixels = image ? image.naturalWidth * image.naturalHeight : 0;
+    const fits = blob.size <= LARGEST_BYTES && pixels <= LARGEST_PIXELS && KNOWN.includes(blob.type);
+    if (pixels && !fits) ({ small: blob, note } = await redraw(image));
     if (!blob || blob.size > LARGEST_BYTES) {
       throw new Refusal("This file is larger than 5 MB, and no picture that this browser could shrink.");
     }
