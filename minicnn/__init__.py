@@ -69,7 +69,7 @@ from .train import backpropagate, evaluate, predict, train_step
 from .workers import processes
 
 if TYPE_CHECKING:
-    from . import explain, plots, report
+    from . import explain, plots, report, web
     from .prediction import Prediction, predict_image
     from .tuning import tune
 
@@ -83,6 +83,7 @@ LATER = {
     "predict_image": "prediction",
     "report": "report",
     "tune": "tuning",
+    "web": "web",
 }
 
 __all__ = [
@@ -169,6 +170,7 @@ __all__ = [
     "to_numpy",
     "train_step",
     "tune",
+    "web",
 ]
 
 

@@ -106,6 +106,8 @@ def make_server(app: Any, connection: type[asyncio.Protocol], limits: Limits = L
     class Once(Server):
         """A server that the first signal asks to stop, and the second stops."""
 
+        should_exit: bool
+
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             before = {

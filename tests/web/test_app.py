@@ -6,10 +6,12 @@ import asyncio
 import base64
 import functools
 import io
+import re
 import threading
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -361,3 +363,25 @@ def test_nothing_warns(model):
 def test_class_names_are_the_model_s(app):
     answer = ask(app, "POST", "/api/predict", encoded()).json()
     assert {entry["class"] for entry in answer["top"]} == set(CLASSES)
+
+
+def test_guide_to_serving_runs(monkeypatch, tmp_path, model):
+    """The Python of docs/serve.md, as it stands, and its table of limits."""
+    monkeypatch.chdir(tmp_path)
+    mc.save(model, "cifar.safetensors")
+    guide = Path(__file__).parents[2].joinpath("docs", "serve.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert ask(names["app"], "POST", "/api/predict", encoded()).status == 200
+    answer = ask(names["app"], "POST", "/api/predict", bytes((1 << 20) + 1))
+    assert answer.status == 413 and "1 MB" in answer.error
+    limits = Limits()
+    for said in (
+        f"took longer than {limits.body_seconds:g} s", f"than {limits.body >> 20} MB or",
+        f"{limits.pixels // 10**6} million pixels", f"{limits.header >> 10} kB",
+        f"more than {limits.decode_seconds:g} s", f"{limits.places} pictures wait",
+        f"below {limits.bodies >> 20} MB", f"{limits.connections} may be connected",
+    ):  # fmt: skip
+        assert said in guide.replace("\n", " "), said
+    assert limits.header_seconds == limits.body_seconds
