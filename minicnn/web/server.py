@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -39,9 +40,14 @@ def serve(
     known.  port: 0 takes a free one.  allow_hosts: further names under which it may be asked for.
     facts: for the page about the network, name and text.  limits: of what strangers may have.
     Raises OSError, with what to do, if the port can't be had, ValueError for a model that takes no
-    pictures, and ImportError without the extra ``web``.
+    pictures, RuntimeError inside an event loop, and ImportError without the extra ``web``.
     """
     need("starlette", "uvicorn", "python_multipart", "PIL")
+    if running():
+        raise RuntimeError(
+            "serve can't run inside an event loop, as a notebook has one: call it in a thread, "
+            "threading.Thread(target=mc.web.serve, args=(model,), daemon=True).start()"
+        )
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for each bad form
     with listen(host, port) as listener:
         site = Site(model, facts or {}, limits)
@@ -54,6 +60,15 @@ def serve(
             )
         print(f"{address(host, listener)}  (Ctrl-C ends it)", flush=True)
         asyncio.run(server.serve(sockets=[listener]))
+
+
+def running() -> bool:
+    """Whether the calling thread is inside an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -110,10 +125,11 @@ def make_server(app: Any, connection: type[asyncio.Protocol], limits: Limits = L
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
+            main = threading.current_thread() is threading.main_thread()
             before = {
                 number: signal.signal(number, self.note)
                 for number in ASKED
-                if signal.getsignal(number) not in (signal.SIG_IGN, None)
+                if main and signal.getsignal(number) not in (signal.SIG_IGN, None)
             }
             try:
                 yield

@@ -273,6 +273,33 @@ def test_a_wrong_place_is_one_line(model_file, capsys, flags, said):
     assert said in error and error.count("\n") == 1
 
 
+def test_inside_an_event_loop_it_says_what_to_do(model):
+    async def run():
+        mc.web.serve(model, port=0)
+
+    with pytest.raises(RuntimeError, match="call it in a thread"):
+        asyncio.run(run())
+
+
+def test_it_runs_in_a_thread(model_file):
+    """As the error for notebooks says: there it gets no signals, and ends with the program."""
+    script = (
+        "import sys, threading, time, minicnn as mc\n"
+        "model = mc.load(sys.argv[1], 'cpu')\n"
+        "serve = threading.Thread(target=mc.web.serve, args=(model,), kwargs={'port': 0})\n"
+        "serve.daemon = True\n"
+        "serve.start()\n"
+        "sys.stdin.readline()\n"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", script, str(model_file)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        port = int(process.stdout.readline().split()[0].rstrip("/").rpartition(":")[2])
+        assert post(port, encoded("PNG"))[0] == 200
+        process.communicate("\n", timeout=20)
+    assert process.returncode == 0
+
+
 def test_no_model_is_one_line(tmp_path, capsys):
     assert cli.main(["serve", str(tmp_path / "none")]) == 2
     assert "expected a model's file" in capsys.readouterr().err
