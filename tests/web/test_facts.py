@@ -36,8 +36,8 @@ def test_the_accuracy_is_not_that_of_another_file_of_the_run(tmp_path):
     "told",
     [
         b"", b"no JSON", b"[]", b"[" * 100_000, b"\xff\xfe", b'{"test_accuracy": NaN}',
-        b'{"test_accuracy": "1", "dataset": 5, "model": [], "epochs": 3}', b'{"test_accuracy": 7.0}',
-        b" " * (LARGEST + 1), b'{"test_accuracy": true}',
+        b'{"test_accuracy": "1", "dataset": 5, "model": [], "epochs": 3}',
+        b'{"test_accuracy": 7.0}', b'{"test_accuracy": true}', b" " * (LARGEST + 1),
     ],
 )  # fmt: skip
 def test_a_file_that_tells_nothing_is_no_error(tmp_path, told):
