@@ -201,6 +201,7 @@ class Site:
         except Busy:
             raise busy("Many pictures are waiting already: try again.") from None
         answer, hung_up = asyncio.wrap_future(job), asyncio.ensure_future(hang_up(receive))
+        answer.add_done_callback(look_away)
         try:
             return await first(answer, hung_up, job, self.limits.waiting_seconds)
         finally:
@@ -250,6 +251,12 @@ async def first(
         if not job.running():
             raise busy("The pictures before this one take very long: try again.")
         waited = True
+
+
+def look_away(answer: asyncio.Future[Any]) -> None:
+    """Have an error count as seen: the client may have gone before there was one."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 async def hang_up(receive: Receive) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import gc
 import io
 import re
 import threading
@@ -22,6 +23,7 @@ import minicnn as mc
 from minicnn.explain import grad_cam, overlay
 from minicnn.prediction import predict_image
 from minicnn.web import Limits, application
+from minicnn.web.upload import Refused
 
 pytest.importorskip("starlette")
 pytest.importorskip("python_multipart")
@@ -282,6 +284,34 @@ def test_who_leaves_the_queue_costs_no_work(model):
     assert asyncio.run(run()).status == 499
     gate.set()
     assert worker.submit(int).result(30) == 0 and worker.done <= 2  # the gate, and this
+
+
+def test_an_error_that_comes_when_the_client_has_gone_is_none(model):
+    app = application(model)
+    site = app.inner.router.lifespan_context.__self__
+    gate, begun, said = threading.Event(), threading.Event(), []
+
+    def answers(data, pictures):
+        begun.set()
+        gate.wait(30)
+        raise Refused(415, "bad")
+
+    site.answers = answers
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, what: said.append(what))
+        leave = asyncio.Event()
+        task = asyncio.create_task(request(app, "POST", "/api/predict", b"x", leave=leave))
+        await until(begun.is_set)
+        leave.set()
+        assert (await task).status == 499
+        gate.set()
+        await until(lambda: site.worker.done)
+        await asyncio.sleep(0.05)
+        gc.collect()
+
+    asyncio.run(run())
+    assert said == []
 
 
 def test_who_waits_long_is_refused(model):
