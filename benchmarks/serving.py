@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.peers.protocol import ROOT, environment
 
+SECONDS = 60.0  # for an answer
 START = """
 import json, sys
 import minicnn as mc
@@ -114,12 +115,17 @@ class Line:
             pass
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of an answer; status 0 if the server has hung up."""
+        """Return status, headers and body of an answer; status 0 if the server has hung up.
+
+        Raises TimeoutError if there is none for `SECONDS`.
+        """
         try:
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            first, *lines = head.decode("latin-1").split("\r\n")
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+            async with asyncio.timeout(SECONDS):
+                head = await self.reader.readuntil(b"\r\n\r\n")
+                first, *lines = head.decode("latin-1").split("\r\n")
+                pairs = (line.partition(":") for line in lines)
+                headers = {k.lower(): v.strip() for k, _, v in pairs}
+                body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         except (asyncio.IncompleteReadError, ConnectionError):
             self.close()
             return 0, {}, b""
