@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -37,6 +38,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def check_place(path: Path) -> None:
+    """Raise OSError unless `whole_file` could write to ``path``; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:  # which names a file of no interest
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The console command."""
 
+import io
 import subprocess
 import sys
 
@@ -58,3 +59,36 @@ def test_reader_that_has_enough_ends_a_command_in_silence():
     process.stdout.close()  # before anything is printed
     assert (process.stderr.read(), process.wait(60)) == (b"", 0)
     process.stderr.close()
+
+
+def test_text_is_printed_whatever_stdout_can_show(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(cli.networks, "run_summary", lambda args: print("猫 called chien") or 0)
+    assert cli.main(["summary"]) == 0
+    assert stream.buffer.getvalue() == rb"\u732b called chien" + b"\n"
+
+
+def test_ctrl_c_ends_a_command_in_one_line(monkeypatch, capsys):
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.networks, "run_summary", stopped)
+    assert cli.main(["summary"]) == 130
+    assert capsys.readouterr().err == "minicnn: stopped by Ctrl-C\n"
+
+
+@pytest.mark.parametrize("command", [["evaluate", "none"], ["compare", "none"]])
+def test_json_is_written_to_no_run_and_no_model(command, tmp_path, capsys):
+    """``--json RUN`` isn't a wish to write over it, and what can't be written is said at once."""
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    (tmp_path / "folder.json").mkdir()
+    for path, why in (
+        (model, "expected a name that ends in .json"),
+        (tmp_path / "folder.json", "Is a directory"),
+        (model / "a.json", "model.safetensors"),
+    ):
+        assert cli.main([*command, "--json", str(path)]) == 2
+        assert why in capsys.readouterr().err
+    assert model.read_bytes() == b"weights"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 
@@ -11,7 +10,6 @@ import pytest
 
 import minicnn as mc
 from minicnn import cli
-from minicnn.cli import evaluate as command
 from minicnn.cli import sources
 
 
@@ -193,11 +191,3 @@ def test_model_that_takes_floats_is_refused(capsys, model, cifar10):
 
     said = out_of(capsys, model(net=plain), code=2)
     assert "how its pictures are to be prepared isn't known here" in said.err
-
-
-def test_text_is_printed_whatever_stdout_can_show(monkeypatch):
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
-    monkeypatch.setattr(sys, "stdout", stream)
-    command.put_out("猫 called chien", {}, None)
-    stream.flush()
-    assert stream.buffer.getvalue() == rb"\u732b called chien" + b"\n"

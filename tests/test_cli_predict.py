@@ -17,6 +17,7 @@ from prediction_helpers import colour_model, expected
 
 import minicnn as mc
 from minicnn import cli
+from minicnn.evaluation.text import printable, width
 
 pytest.importorskip("PIL.Image")
 
@@ -79,7 +80,7 @@ def test_predict_goes_through_all_kinds_of_files(run, tmp_path):
     assert code == 1 and len(table) == len(GOOD) >= 30
     assert [row["file"] for row in table] == sorted(row["file"] for row in table)
     for row in table:
-        name = next(n for n in GOOD if os.path.basename(row["file"]) == cli.predict.visible(n))
+        name = next(n for n in GOOD if os.path.basename(row["file"]) == printable(n))
         share = expected(GOOD[name][1])
         assert row["class"] == ("red", "green", "blue")[share.argmax()]
         assert float(row["probability"]) == pytest.approx(share.max(), abs=0.15)
@@ -112,7 +113,7 @@ def test_predict_says_when_there_is_nothing(run, tmp_path, flags):
     assert out == ("[]\n" if flags == ["--json"] else "")
     pattern = tmp_path / "*.jpg"
     code, _, err = run(pattern, *flags)
-    assert code == 2 and err == [f"minicnn: {pattern}: no file is called so"]
+    assert code == 2 and err == [f"minicnn: {pattern}: no picture is called so"]
 
 
 def test_predict_takes_patterns(run, tmp_path):
@@ -123,6 +124,8 @@ def test_predict_takes_patterns(run, tmp_path):
     assert names(tmp_path / "a" / "*.png") == ["grey.png", "rgb.png"]
     assert names(tmp_path / "**" / "*.png") == ["grey.png", "rgb.png", "1x1.png"]
     assert names(tmp_path / "?") == ["grey.png", "plain.jpg", "rgb.png", "1x1.png"]
+    (tmp_path / "b" / "notes.txt").write_text("text")
+    assert names(tmp_path / "b" / "**") == names(tmp_path / "b" / "**" / "*") == ["1x1.png"]
     (own,) = files.write(tmp_path, {"[1].png": GOOD["1x1.png"]})
     assert run(own)[1].startswith(f"{own}\n")  # a file's own name is no pattern
 
@@ -249,3 +252,42 @@ def test_predict_reads_stdin_and_writes_what_the_terminal_can(model, tmp_path):
     lines = done.stdout.decode("ascii").splitlines()
     assert (done.returncode, done.stderr, len(lines)) == (0, b"", 4)
     assert lines[0] == "-" and lines[1].startswith("  green") and r"/\udcff " in lines[2]
+
+
+def test_predict_cuts_long_names_of_classes(tmp_path, capsys):
+    (path,) = files.write(tmp_path, {"1x1.png": GOOD["1x1.png"]})
+    net = colour_model()
+    net.classes = ("x" * 300, "猫" * 4, "blue")
+    mc.save(net, tmp_path / "long.safetensors")
+    assert cli.main(["predict", str(tmp_path / "long.safetensors"), str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert {width(line) for line in lines} == {2 + cli.predict.CELLS + 2 + 6}
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_predict_with_a_closed_stream(model, tmp_path, closed):
+    """In a shell: one line says that there is no stdin; what nobody reads goes nowhere else."""
+    files.write(tmp_path, {"text.jpg": BAD["text.jpg"]})
+    source = "-" if closed == "<&-" else tmp_path / "text.jpg"
+    done = subprocess.run(
+        f'"{sys.executable}" -m minicnn predict "{model}" "{source}" {closed}',
+        shell=True,
+        capture_output=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(mc.__file__).parents[1])},
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert len(done.stderr.splitlines()) == (closed != "2>&-")
+
+
+def test_predict_leaves_an_old_csv_when_it_is_stopped(run, tmp_path, monkeypatch):
+    (path,) = files.write(tmp_path, {"rgb.png": GOOD["rgb.png"]})
+    (tmp_path / "out.csv").write_text("old")
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.predict.Csv, "add", stopped)
+    assert run(path, "--csv", tmp_path / "out.csv")[0] == 130
+    assert (tmp_path / "out.csv").read_text() == "old"
+    assert {place.name for place in tmp_path.iterdir()} == {"rgb.png", "out.csv"}

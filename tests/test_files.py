@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 import run_helpers as runs
 
-from minicnn.files import lock, take_lock, umask, whole_file
+from minicnn.files import check_place, lock, take_lock, umask, whole_file
 
 
 class Stop(BaseException):
@@ -113,6 +113,20 @@ def test_whole_file_doesnt_replace_a_folder(tmp_path):
     with pytest.raises(OSError, match="directory"), whole_file(tmp_path / "a") as part:
         part.write_bytes(b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_check_place_says_beforehand_what_is_in_the_way(tmp_path, monkeypatch):
+    check_place(tmp_path / "new" / "file")
+    assert [place.name for place in tmp_path.rglob("*")] == ["new"]
+    with pytest.raises(IsADirectoryError, match="new"):
+        check_place(tmp_path / "new")
+
+    def full(**options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a name of no interest")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*wanted'"):
+        check_place(tmp_path / "wanted")
 
 
 def test_whole_file_by_many_at_once_is_one_of_theirs(tmp_path):

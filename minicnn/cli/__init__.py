@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -17,8 +18,9 @@ KINDS = (compare, data, evaluate, machine, networks, predict, report, serve, tun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, 1 for "no", 2 for "can't"."""
+    """Run one command; return the exit code: 0, 1 for "no", 2 for "can't", 130 for Ctrl-C."""
     warnings.formatwarning = lambda message, *rest, **more: f"note: {message}\n"
+    open_streams()
     args = parser().parse_args(argv)
     try:
         code = int(args.run(args))
@@ -27,9 +29,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads, as "| head" does, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
         return 0
+    except KeyboardInterrupt:
+        print("minicnn: stopped by Ctrl-C", file=sys.stderr)
+        return 130
     except (DatasetError, DeviceError, ImportError, MemoryError, ValueError, OSError) as error:
         print(f"minicnn: {error}", file=sys.stderr)
         return 2
+
+
+def open_streams() -> None:
+    """Make stdout take any text, as stderr does: what its encoding lacks is written by numbers.
+
+    One that was closed by who started the program takes what is printed, and nobody reads it.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..evaluation.result import finite
 from ..evaluation.text import left, printable, right, width
-from .evaluate import add_json_flag, put_out
+from .output import add_json_flag, check_json, put_out
 from .runs import FIGURES, SETTINGS, Facts, read_run
 from .sources import say
 
@@ -43,6 +43,7 @@ def add_to(commands: Any) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Print runs side by side; 0, or 1 if a folder couldn't be read, or 2 if none could."""
+    check_json(args.json)
     runs, broken = [], []
     for path in args.runs:
         try:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from ..options import whole
+from .output import add_json_flag, check_json, put_out
 from .sources import add_data_flags, load_model, test_pictures
 
 
@@ -26,22 +24,12 @@ def add_to(commands: Any) -> None:
     evaluate.set_defaults(run=run_evaluate)
 
 
-def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json [FILE]``."""
-    parser.add_argument(
-        "--json",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="print JSON in the table's place; with FILE, write it there and print the table too",
-    )
-
-
 def run_evaluate(args: argparse.Namespace) -> int:
     """Print what a model makes of pictures whose classes are known."""
     from ..train import evaluate
 
     whole(args.batch_size, "--batch-size")
+    check_json(args.json)
     model = load_model(args.model, args.device)
     x, y, name = test_pictures(args, model)
     found = evaluate(model, x, y, args.batch_size, tta=args.tta)
@@ -50,18 +38,3 @@ def run_evaluate(args: argparse.Namespace) -> int:
     facts = {"model": args.model, "dataset": name, "tta": args.tta, "device": str(model.device)}
     put_out(f"{title}\n\n{found}", {**facts, **found.as_dict()}, args.json)
     return 0
-
-
-def put_out(text: str, figures: Any, file: str | None) -> None:
-    """Print a text, or figures as JSON in its place (``-``) or in a file besides."""
-    if file is not None:
-        encoded = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-        if file == "-":
-            sys.stdout.write(encoded)
-            return
-        from ..files import whole_file
-
-        with whole_file(Path(file)) as part:
-            part.write_text(encoded, encoding="utf-8")
-    encoding = sys.stdout.encoding or "ascii"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -8,10 +8,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from glob import has_magic, iglob
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ..evaluation.text import left, printable, width
+from ..files import check_place, whole_file
 from ..options import whole
 from .sources import load_model
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """What a spreadsheet takes for the beginning of a formula: these, and as wide letters."""
+
+CELLS = 50
+"""The most that a class takes of a line in the table."""
 
 
 def add_to(commands: Any) -> None:
@@ -54,7 +60,11 @@ def run_predict(args: argparse.Namespace) -> int:
     many = any(os.path.isdir(name) or is_pattern(name) for name in args.files)
     goal = "-" if many and not args.json and args.csv is None else args.csv
     if goal not in (None, "-") and not goal.lower().endswith(".csv"):
-        raise ValueError(f"--csv {visible(goal)}: expected a name that ends in .csv, or -")
+        raise ValueError(f"--csv {printable(goal)}: expected a name that ends in .csv, or -")
+    if goal not in (None, "-"):
+        check_place(Path(goal))
+    if "-" in args.files and sys.stdin is None:
+        raise ValueError("-: there is no stdin")
     pillow()
     model = load_model(args.model, args.device)
     failed = Failed()
@@ -72,7 +82,7 @@ def run_predict(args: argparse.Namespace) -> int:
                 failed.say(name, str(found))
         form.end()
     if goal not in (None, "-"):
-        say(f"{visible(goal)}: {done:,} pictures")
+        print(f"{printable(goal)}: {done:,} pictures")
     return 0 if not failed.count else 1 if done else 2
 
 
@@ -84,7 +94,7 @@ class Failed:
     def say(self, name: str, why: str) -> None:
         """Tell one."""
         self.count += 1
-        say(f"minicnn: {visible(name)}: {visible(why)}", sys.stderr)
+        print(f"minicnn: {printable(name)}: {printable(why)}", file=sys.stderr)
 
 
 class Table:
@@ -92,11 +102,11 @@ class Table:
 
     def add(self, name: str, found: Prediction, top: int) -> None:
         """Print one."""
-        say(visible(name) + ("" if found.certain else "   (uncertain: no class has half)"))
-        classes = [(visible(label), p) for label, p in found.top(top)]
-        width = max(len(label) for label, _ in classes)
+        print(printable(name) + ("" if found.certain else "   (uncertain: no class has half)"))
+        classes = [(printable(label), p) for label, p in found.top(top)]
+        cells = min(max(width(label) for label, _ in classes), CELLS)
         for label, p in classes:
-            say(f"  {label:{width}}  {p:6.1%}")
+            print(f"  {left(label, cells)}  {p:6.1%}")
 
     def end(self) -> None:
         """Print nothing more."""
@@ -109,24 +119,19 @@ class Json:
 
     def add(self, name: str, found: Prediction, top: int) -> None:
         """Print one."""
-        say(f"{self.between}\n{json.dumps({'file': name} | found.as_dict(top))}", end="")
+        print(f"{self.between}\n{json.dumps({'file': name} | found.as_dict(top))}", end="")
         self.between = ","
 
     def end(self) -> None:
         """Close the list."""
-        say("[]" if self.between == "[" else "\n]")
+        print("[]" if self.between == "[" else "\n]")
 
 
 class Csv:
     """For spreadsheets: a line for each picture."""
 
     def __init__(self, out: IO[str]) -> None:
-        self.out, self.started = out, False
-        self.rows = csv.writer(self, lineterminator="\n")
-
-    def write(self, text: str) -> None:
-        """Take a line from the writer."""
-        say(text, self.out, end="")
+        self.rows, self.started = csv.writer(out, lineterminator="\n"), False
 
     def add(self, name: str, found: Prediction, top: int) -> None:
         """Write one, and before the first what stands in which column."""
@@ -147,12 +152,28 @@ def list_pictures(arguments: Sequence[str], failed: Failed) -> Iterator[str]:
     """Yield the files that arguments mean, one by one: there may be very many."""
     for name in arguments:
         if is_pattern(name):
-            matches = sorted(iglob(name, recursive=True))
-            if not matches:
-                failed.say(name, "no file is called so")
-            for match in matches:
-                yield from in_folder(match, failed) if os.path.isdir(match) else [match]
+            yield from matches(name, failed)
         elif os.path.isdir(name):
+            yield from in_folder(name, failed)
+        else:
+            yield name
+
+
+def matches(pattern: str, failed: Failed) -> Iterator[str]:
+    """Yield the pictures that a pattern means, those in the folders that it means too, once each.
+
+    "holiday/**" means the folder, and besides all that is in it.
+    """
+    found = sorted(iglob(pattern, recursive=True))
+    found = [name for name in found if os.path.isdir(name) or not is_text(name)]
+    if not found:
+        failed.say(pattern, "no picture is called so")
+    seen: tuple[str, ...] = ()
+    for name in found:
+        if name.startswith(seen):
+            continue
+        if os.path.isdir(name):
+            seen += (os.path.join(name, ""),)
             yield from in_folder(name, failed)
         else:
             yield name
@@ -163,9 +184,15 @@ def is_pattern(name: str) -> bool:
     return has_magic(name) and not os.path.lexists(name)
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name says that it isn't meant to be a picture."""
+    from ..data.folder import BESIDES
+
+    return os.path.splitext(name)[1].lower() in BESIDES
+
+
 def in_folder(folder: str, failed: Failed) -> Iterator[str]:
     """Yield the files in a folder and in those inside, but for what is hidden, and for text."""
-    from ..data.folder import BESIDES
 
     def refuse(error: OSError) -> None:
         failed.say(str(error.filename), error.strerror or str(error))
@@ -174,39 +201,24 @@ def in_folder(folder: str, failed: Failed) -> Iterator[str]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() not in BESIDES:
+            if not name.startswith(".") and not is_text(name):
                 count += 1
                 yield os.path.join(place, name)
     if not count and failed.count == before:
         failed.say(folder, "there are no pictures in it")
 
 
-def opened(goal: str | None) -> AbstractContextManager[Any]:
-    """Return a block with the file that CSV goes to; None for none."""
-    if goal is None:
-        return nullcontext(None)
-    if goal == "-":
-        return nullcontext(sys.stdout)
-    return open(goal, "w", encoding="utf-8", newline="")
-
-
-def visible(text: str) -> str:
-    """Return a text in one line, with nothing in it that a terminal obeys: names may be anything.
-
-    Line ends, control characters, marks that turn the direction of writing, and bytes that are no
-    text are written by their numbers, as in Python's source.
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+@contextmanager
+def opened(goal: str | None) -> Iterator[IO[str] | None]:
+    """Give the block the file for CSV, which appears whole or not at all; None for none."""
+    if goal in (None, "-"):
+        yield None if goal is None else sys.stdout
+        return
+    with whole_file(Path(goal)) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def harmless(text: str) -> str:
     """Return a text for a spreadsheet: what would be a formula there gets an apostrophe before."""
-    text = visible(text)
+    text = printable(text)
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
-
-
-def say(text: str, out: IO[str] | None = None, end: str = "\n") -> None:
-    """Print a text, with what the terminal's encoding lacks written as Python writes it."""
-    out = sys.stdout if out is None else out
-    code = getattr(out, "encoding", None) or "utf-8"
-    print(text.encode(code, "backslashreplace").decode(code), file=out, end=end)
