@@ -14,6 +14,7 @@ import numpy as np
 from .data.errors import DatasetError
 from .data.pictures import LARGEST, read_picture
 from .layers import Normalize, Sequential
+from .metrics.by_class import unnamed
 from .options import whole
 from .train import check_use, predict
 from .views import check_views
@@ -143,7 +144,7 @@ def read_source(model: Sequential, source: Source, largest: int) -> np.ndarray:
             raise DatasetError("it is a folder")
         if not stat.S_ISREG(mode):
             raise DatasetError("it is no plain file")
-    elif not hasattr(source, "read"):
+    elif not hasattr(source, "read") or isinstance(source, io.TextIOBase):
         raise TypeError(f"source {source!r}: expected a path, bytes, or a file open for bytes")
     return read_picture(source, (H, W), C, largest)
 
@@ -167,4 +168,4 @@ def check_pictorial(model: Sequential, tta: str | None) -> None:
 
 def names(model: Sequential) -> tuple[str, ...]:
     """Return the names of a model's classes, or "class 0" and so on."""
-    return model.classes or tuple(f"class {i}" for i in range(model.output_shape[-1]))
+    return model.classes or unnamed(model.output_shape[-1])

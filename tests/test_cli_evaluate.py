@@ -169,6 +169,18 @@ def test_folder_has_the_models_class_ids(capsys, model, tmp_path):
     assert json.loads(said)["undefined"]["recall"] == ["emu"]
 
 
+def test_folder_is_read_in_grey_for_a_grey_model(capsys, tmp_path):
+    layers = [mc.Normalize(), mc.Flatten(), mc.Dense(2)]
+    grey = mc.Sequential(*layers).build((32, 32, 1), seed=0)
+    grey.classes = ("cat", "dog")
+    path = str(mc.save(grey, tmp_path / "model.safetensors"))
+    folder = pets(tmp_path / "pets", "cat", "dog")
+    said = json.loads(out_of(capsys, path, "--dataset", folder, "--json").out)
+    x, y, _ = mc.datasets.from_directory(folder, channels=1)
+    assert x.shape == (9, 32, 32, 1)
+    assert said["accuracy"] == mc.evaluate(grey, x, y)["accuracy"]
+
+
 def test_folder_of_a_model_without_names_goes_by_order(capsys, tmp_path):
     folder = pets(tmp_path / "pets", "cat", "dog")
     path = str(mc.save(net(2), tmp_path / "model.safetensors"))

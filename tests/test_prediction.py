@@ -104,6 +104,8 @@ def test_predict_image_of_what_is_no_file(model, tmp_path):
         mc.predict_image(model, "a" * 5000)
     with pytest.raises(TypeError, match="expected a path, bytes, or a file"):
         mc.predict_image(model, 3)
+    with pytest.raises(TypeError, match="a file open for bytes"):
+        mc.predict_image(model, io.StringIO("text"))
 
 
 def test_predict_image_refuses_models_that_take_no_pictures():

@@ -13,6 +13,7 @@ import numpy as np
 from ..checkpoint import load
 from ..evaluation.text import printable
 from ..layers import Normalize, Sequential
+from ..metrics.by_class import unnamed
 from ..views import VIEWS
 
 IN_A_FOLDER = ("model.safetensors", "best.safetensors", "last.safetensors")
@@ -45,13 +46,8 @@ def load_model(path: str, device: str = "auto") -> Sequential:
     """Return the model that a path means, on a device, its classes named one way or another."""
     model = load(model_file(path), device)
     if not model.classes:
-        model.classes = unnamed(model)
+        model.classes = unnamed(model.output_shape[-1])
     return model
-
-
-def unnamed(model: Sequential) -> tuple[str, ...]:
-    """Return what classes are called that nobody named."""
-    return tuple(f"class {i}" for i in range(model.output_shape[-1]))
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -99,13 +95,11 @@ def test_pictures(
         name = f"CIFAR-10, {split} set"
     elif dataset == "synthetic":
         from ..data.synthetic import CLASSES as SYNTHETIC
-        from ..data.synthetic import synthetic
 
         check_names(model, SYNTHETIC, "the drawn set")
         if run.get("dataset") == "synthetic" and isinstance(run.get("seed"), int):
             seed = run["seed"]
-        n, shift = DRAWN[split]
-        x, y = synthetic(n, seed=seed + shift)
+        x, y = drawn_pictures(split, seed)
         name = f"drawn pictures, {split} set of seed {seed}"
     else:
         if split == "train":
@@ -113,6 +107,16 @@ def test_pictures(
         x, y = folder_pictures(dataset, model)
         name = f"folder {printable(dataset)}"
     return x, y, name
+
+
+def drawn_pictures(
+    split: str, seed: int, count: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pictures that examples/train_cifar.py draws with a seed, or so many of them."""
+    from ..data.synthetic import synthetic
+
+    n, shift = DRAWN[split]
+    return synthetic(count or n, seed=seed + shift)
 
 
 def metrics_beside(path: str) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def chosen(run: dict[str, Any], model: Sequential) -> str:
             say(f"--dataset {name}: the model's classes are called as those are")
             return name
     alike = len(model.classes) == len(CLASSES) and model.input_shape == (32, 32, 3)
-    if alike and tuple(model.classes) == unnamed(model):
+    if alike and tuple(model.classes) == unnamed(len(CLASSES)):
         say("--dataset cifar10: the model's classes have no names, but there are ten of them")
         return "cifar10"
     raise ValueError(
@@ -161,7 +165,7 @@ def chosen(run: dict[str, Any], model: Sequential) -> str:
 
 def check_names(model: Sequential, classes: tuple[str, ...], name: str) -> None:
     """Raise ValueError unless a model's classes are these, or have no names and are as many."""
-    if tuple(model.classes) not in (classes, unnamed(model)) or len(model.classes) != len(classes):
+    if tuple(model.classes) not in (classes, unnamed(len(classes))):
         raise ValueError(
             f"the model's classes are {listed(model.classes)}, but those of {name} are "
             f"{listed(classes)}: name pictures of its own classes with --dataset"
@@ -172,11 +176,13 @@ def folder_pictures(path: str, model: Sequential) -> tuple[np.ndarray, np.ndarra
     """Return the pictures of a folder, in the model's size, with the model's class ids."""
     from ..data.folder import from_directory
 
-    if len(model.input_shape) != 3:
-        raise ValueError(f"the model takes {model.input_shape}, expected pictures (H, W, C)")
-    H, W, _ = model.input_shape
-    x, y, names = from_directory(path, (H, W))
-    if tuple(model.classes) == unnamed(model) and len(names) == len(model.classes):
+    if len(model.input_shape) != 3 or model.input_shape[-1] not in (1, 3):
+        raise ValueError(
+            f"the model takes {model.input_shape}, expected pictures, (H, W, 3) or grey, (H, W, 1)"
+        )
+    H, W, C = model.input_shape
+    x, y, names = from_directory(path, (H, W), channels=C)
+    if tuple(model.classes) == unnamed(len(names)):
         if names != model.classes:
             say(f"the model's classes have no names: taken in the order {listed(names)}")
         return x, y

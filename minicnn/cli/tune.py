@@ -13,8 +13,6 @@ Search for the learning rate, batch size, weight decay, dropout, width and augme
 on held-out pictures of the training set; the test set has no part in it.  The same command goes on
 with a search that was stopped, and at the same time in other processes shares it.
 """
-SYNTHETIC = 20_000
-"""Pictures that are drawn, as examples/train_cifar.py has them."""
 
 
 def add_to(commands: Any) -> None:
@@ -123,10 +121,11 @@ def training_pictures(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
     from ..data.batches import stratified_split
     from ..options import whole
     from ..streams import Stream
+    from .sources import drawn_pictures
 
     count = None if args.pictures is None else whole(args.pictures, "--pictures")
     if args.dataset == "synthetic":
-        return *datasets.synthetic(count or SYNTHETIC, args.seed), "synthetic"
+        return *drawn_pictures("train", args.seed, count), "synthetic"
     if args.dataset in ("auto", "cifar10"):
         (x, y), name = datasets.cifar10(args.data_dir)[0], "cifar10"
     else:

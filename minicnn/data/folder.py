@@ -24,17 +24,20 @@ def from_directory(
     path: str | os.PathLike[str],
     size: tuple[int, int] = (32, 32),
     errors: Literal["refuse", "skip"] = "refuse",
+    channels: int = 3,
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Read the pictures in the sub-folders of a folder; each sub-folder is a class.
 
         x, y, classes = from_directory("pets")      # pets/cat/1.jpg, pets/dog/rex.png, ...
 
     The pictures may be PNG, JPEG, WEBP, BMP or GIF files of any size and kind, and become as large
-    as ``size``, (H, W): see `read_picture`.  Classes and pictures come in the order of their names.
-    Hidden files and text beside the pictures are left out; anything else that isn't a picture
-    counts as a bad file: ``errors`` says whether these are refused, or skipped with a warning.
+    as ``size``, (H, W), with as many ``channels``: 3, or 1 for grey; see `read_picture`.  Classes
+    and pictures come in the order of their names.  Hidden files and text beside the pictures are
+    left out; anything else that isn't a picture counts as a bad file: ``errors`` says whether these
+    are refused, or skipped with a warning.
 
-    Returns x: uint8 (N, H, W, 3), y: int64 (N,), and the names of the classes, y being their index.
+    Returns x: uint8 (N, H, W, channels), y: int64 (N,), and the names of the classes, which y
+    numbers.
     Raises `DatasetNotFound` without the folder, `DatasetError` for bad files (all are listed), for
     a class without pictures and without classes, ValueError for wrong arguments, and ImportError
     without Pillow.
@@ -43,17 +46,19 @@ def from_directory(
         raise ValueError(f"errors={errors!r}: expected 'refuse' or 'skip'")
     if len(size) != 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in size):
         raise ValueError(f"size={size!r}: expected (height, width), two integers > 0")
+    if channels not in (1, 3):
+        raise ValueError(f"channels={channels!r}: expected 3, or 1 for grey")
     pillow()
     root = Path(path)
     classes = class_names(root)
     files = [(label, file) for label, name in enumerate(classes) for file in listing(root / name)]
 
-    x = np.empty((len(files), *size, 3), dtype=np.uint8)
+    x = np.empty((len(files), *size, channels), dtype=np.uint8)
     labels: list[int] = []
     bad: list[str] = []
     for label, file in files:
         try:
-            x[len(labels)] = read_file(file, size)
+            x[len(labels)] = read_file(file, size, channels)
             labels.append(label)
         except DatasetError as error:
             bad.append(f"{printable(file.relative_to(root))}: {error}")
@@ -108,13 +113,13 @@ def entries(folder: Path) -> list[Path]:
         ) from error
 
 
-def read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_file(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
     """Return the picture at ``path``; raise `DatasetError` with the reason alone."""
     if os.path.isdir(path):
         raise DatasetError("it is a folder; pictures are expected right in that of their class")
     if os.path.exists(path) and not os.path.isfile(path):
         raise DatasetError("it is no plain file")  # a pipe may keep its reader waiting for ever
-    return read_picture(path, size)
+    return read_picture(path, size, channels)
 
 
 def head(lines: Sequence[str], most: int) -> str:

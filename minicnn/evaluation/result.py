@@ -20,7 +20,7 @@ from ..metrics import (
     precision_recall_f1,
     top_k_accuracy,
 )
-from ..metrics.by_class import AVERAGES, FIGURES
+from ..metrics.by_class import AVERAGES, FIGURES, unnamed
 from .table import table
 
 
@@ -54,7 +54,7 @@ class Evaluation(Mapping[str, float]):
         K = logits[0].shape[-1]
         self.loss, self.accuracy = loss, accuracy
         self.labels = labels
-        self.classes = tuple(classes) or tuple(f"class {i}" for i in range(K))
+        self.classes = tuple(classes) or unnamed(K)
         self.k = min(5, K)
         self._logits = list(logits)
 

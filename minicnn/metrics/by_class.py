@@ -15,6 +15,11 @@ AVERAGES = ("macro", "micro", "weighted")
 FIGURES = ("precision", "recall", "f1")
 
 
+def unnamed(classes: int) -> tuple[str, ...]:
+    """Return what so many classes are called that nobody has named."""
+    return tuple(f"class {i}" for i in range(classes))
+
+
 def confusion_matrix(labels: Array, predicted: Array, classes: int) -> np.ndarray:
     """Count how often class i was called j: (classes, classes) int64, rows are true classes."""
     labels, predicted = to_numpy(labels), to_numpy(predicted)

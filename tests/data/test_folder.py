@@ -55,6 +55,14 @@ def test_from_directory_reads_sorted_classes(pets):
     np.testing.assert_array_equal(x, [smooth(32, 32, k) for k in (3, 1, 2, 0)])
 
 
+def test_from_directory_reads_grey(pets):
+    x, _, _ = from_directory(pets, channels=1)
+    assert x.shape == (4, 32, 32, 1)
+    np.testing.assert_array_equal(x[0], read_picture(pets / "ant" / "3.png", channels=1))
+    with pytest.raises(ValueError, match="channels=4: expected 3, or 1 for grey"):
+        from_directory(pets, channels=4)
+
+
 def test_from_directory_leaves_out_what_is_beside(pets):
     for name in (".hidden", ".git/config", "cat/.DS_Store", "cat/notes.TXT", "readme"):
         (pets / name).parent.mkdir(exist_ok=True)
