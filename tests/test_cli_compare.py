@@ -88,7 +88,7 @@ def test_recipes_are_compared_setting_by_setting(capsys, run):
     run("two", recipe=other)
     run("three")
     found = as_json(capsys, "one", "two", "three")
-    assert found["differing"] == ["lr", "optimizer.momentum", "loss.smoothing"]
+    assert found["differing"] == ["optimizer.momentum", "loss.smoothing"]
     first = found["runs"][0]
     assert (first["recipe"], first["optimizer"], first["batch_size"]) == ("mine", "SGD", 64)
     assert first["lr"] == 0.02 and found["runs"][2]["lr"] == 0.01
@@ -137,6 +137,18 @@ def test_unfinished_run_says_what_its_checkpoints_know(capsys, run):
     assert found["test_accuracy"] is None and found["dataset"] is None
     rows, _ = table(capsys, "half")
     assert rows["test accuracy"] == (" ", ["-"]) and rows["state"] == (" ", ["unfinished"])
+
+
+def test_unfinished_run_is_not_the_quickest_nor_of_another_rate(capsys, run):
+    trained("half")
+    run("one", recipe=RECIPE)
+    run("two", recipe=RECIPE, epochs=[EPOCH | {"seconds": 90.0}])
+    found = as_json(capsys, "half", "one", "two")
+    assert found["best"]["training_seconds"] == 4.0
+    assert [each["lr"] for each in found["runs"]] == [1e-3, 0.02, 0.02]
+    assert "lr" not in found["differing"] and "optimizer" in found["differing"]
+    run("three", recipe=RECIPE | {"schedule": {"name": "constant", "lr": 0.03}})
+    assert "lr" in as_json(capsys, "half", "one", "three")["differing"]
 
 
 def test_unfinished_run_has_the_data_of_its_twin(capsys, run, tmp_path):

@@ -112,7 +112,9 @@ def differing(runs: list[Facts]) -> list[str]:
     """
     found = []
     for key in SETTINGS:
-        if len({repr(run[key]) for run in runs if run[key] is not None}) > 1:
+        alike = (lambda run: bool(run["tables"])) if key == "lr" else bool  # see `SETTINGS`
+        seen = {(alike(run), repr(run[key])) for run in runs if run[key] is not None}
+        if len(seen) > len({kind for kind, _ in seen}):
             found.append(key)
     known = ("optimizer.name", "training.batch_size", "schedule.lr", "model.name")
     recipes = [run["tables"] for run in runs if run["tables"]]
@@ -123,10 +125,14 @@ def differing(runs: list[Facts]) -> list[str]:
 
 
 def bests(runs: list[Facts], judged: bool) -> dict[str, float]:
-    """Return the best of each figure in which runs differ; of quality only if they are judged."""
+    """Return the best of each figure in which runs differ; of quality only if they are judged.
+
+    A run that isn't finished hasn't had the least time for it.
+    """
     found = {}
     for key, better in FIGURES.items():
-        values = [run[key] for run in runs if is_number(run[key])]
+        able = [run for run in runs if key != "training_seconds" or run["state"] != "unfinished"]
+        values = [run[key] for run in able if is_number(run[key])]
         if better and len(set(values)) > 1 and (judged or key not in QUALITY):
             found[key] = better(values)
     return found
