@@ -99,18 +99,21 @@ def run_tune(args: argparse.Namespace) -> int:
 
 
 def show(results: Any, args: argparse.Namespace) -> bool:
-    """Print what was found, and write it; return whether there is a best trial."""
+    """Write what was found, and print it; return whether there is a best trial."""
+    best = None if results.best is None else results.write(args.out)
+    drawn = args.plot and results.count("complete") + results.count("pruned")
+    picture = results.plot(args.plot) if drawn else None
     print(f"\n{results}")
     if running := results.count("running"):
-        print(f"{running} trials are at work in other processes")
-    if args.plot and results.count("complete") + results.count("pruned"):
-        print(f"picture: {results.plot(args.plot)}")
-    if results.best is None:
+        print(f"at work in other processes: {running}")
+    if picture:
+        print(f"picture: {picture}")
+    if best is None:
         print("no trial is complete: there is no best one yet")
         return False
     print(
         f"best: trial {results.best.number}, validation accuracy {results.best.accuracy:.4f}; "
-        f"its recipe: {results.write(args.out)}"
+        f"its recipe: {best}"
     )
     return True
 

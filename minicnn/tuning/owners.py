@@ -35,10 +35,14 @@ def machine() -> str:
 
 
 def born(process: int) -> str:
-    """Return when a process began, where the system says so: numbers of processes come again."""
+    """Return when a process began, where the system says so: numbers of processes come again.
+
+    One that has ended, and whose parent hasn't asked how, began at no time.
+    """
     with suppress(OSError, IndexError):
         text = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
-        return text.rpartition(")")[2].split()[19]
+        state, *rest = text.rpartition(")")[2].split()
+        return "" if state in "ZX" else rest[18]
     return ""
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import whole_file
+from ..files import check_place, whole_file
 from ..plots import new_figure
 from ..recipes import Recipe
 from .settings import Value, changed
@@ -25,6 +25,8 @@ STATES = {
 
 KILLED = "its process ended"
 PICTURES = (".png", ".svg", ".pdf")
+WRITTEN = "Found by minicnn tune"
+"""What the recipes of searches are known by."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Results:
             return ""
         values = ", ".join(f"{name} {text(value)}" for name, value in best.values.items())
         return (
-            f"Found by minicnn tune: study {self.study!r}, trial {best.number}; of the trials "
+            f"{WRITTEN}: study {self.study!r}, trial {best.number}; of the trials "
             f"{self.count('complete')} were complete and {self.count('pruned')} pruned.\n"
             f"{values}.\n"
             f"Right for {best.accuracy:.4f} of {self.pictures[1]:,} held-out pictures after "
@@ -184,19 +186,29 @@ class Results:
 
 
 def check_picture(path: Path) -> None:
-    """Raise ValueError unless a picture can be written to a file of that name.
+    """Raise ValueError or OSError unless a picture can be written to a file of that name.
 
     Raises ImportError without matplotlib.
     """
     new_figure(1, 1)
     if path.suffix.lower() not in PICTURES:
         raise ValueError(f"{path}: expected a file that ends in one of {', '.join(PICTURES)}")
+    check_place(path)
 
 
 def check_recipe(path: Path) -> None:
-    """Raise ValueError unless a recipe in a file of that name can be loaded."""
+    """Raise ValueError or OSError unless the best recipe can be written to a file of that name.
+
+    What a search has written is written over, but not somebody's own recipe or space.
+    """
     if path.suffix != ".toml":
         raise ValueError(f"{path}: expected a file that ends in .toml, as recipes do")
+    check_place(path)
+    if path.exists() and WRITTEN not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(
+            f"{path}: it is there, and no search has written it; name another file for the best "
+            "recipe (--out, out=)"
+        )
 
 
 def text(value: Value) -> str:

@@ -25,6 +25,15 @@ Value = float | int | str | bool
 WIDTHS = ("filters", "widths", "width")
 """What networks call the option that makes them wider."""
 
+PLACES = {
+    "lr": "schedule.lr",
+    "batch_size": "training.batch_size",
+    "weight_decay": "optimizer.weight_decay",
+    "dropout": "model.dropout",
+    "width": "model.width",
+}
+"""Where parameters with a name of their own are in a recipe."""
+
 WORDS: dict[str, tuple[str, str]] = {
     "flip": ("RandomFlip", ""),
     "alternate": ("AlternatingFlip", ""),
@@ -50,7 +59,7 @@ def changed(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
 
 
 def own_value(recipe: Recipe, name: str) -> Value | None:
-    """Return what a parameter is in the recipe as it stands; None if it doesn't say."""
+    """Return what a parameter is in the recipe as it stands, or its network's default, or None."""
     tables = recipe.tables
     if name == "augment":
         return "recipe"
@@ -58,13 +67,12 @@ def own_value(recipe: Recipe, name: str) -> Value | None:
         return 1.0
     if name == "weight_decay":
         return tables["optimizer"].get(name, 0.0)
-    if name == "dropout":
-        return tables["model"].get(name, model_options(tables).get(name))
     table, key = place_of(name)
     found = tables
     for part in table.split("."):
         found = found.get(part, {})
-    return found.get(key)
+    default = model_options(tables).get(key) if table == "model" else None
+    return found.get(key, default if isinstance(default, Value) else None)
 
 
 def missing(recipe: Recipe, name: str) -> str:
@@ -89,10 +97,15 @@ def missing(recipe: Recipe, name: str) -> str:
 
 
 def place_of(name: str) -> tuple[str, str]:
-    """Return the table and the key that a parameter is in a recipe."""
-    name = {"lr": "schedule.lr", "batch_size": "training.batch_size"}.get(name, name)
-    table, _, key = name.rpartition(".")
+    """Return the table and the key that a parameter is in a recipe, however it is called."""
+    table, _, key = PLACES.get(name, name).rpartition(".")
     return table, key
+
+
+def subject(name: str) -> tuple[str, str]:
+    """Return what two names of one thing have in common, as "width" and "model.filters"."""
+    table, key = place_of(name)
+    return table, "width" if table == "model" and key in WIDTHS else key
 
 
 def model_options(tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 from ..options import is_whole, number
 from ..recipes import Recipe, RecipeError
 from ..recipes.reading import Place, check_keys, short, table
-from .settings import Value, changed, missing, own_value
+from .settings import Value, changed, missing, own_value, subject
 
 DIGITS = 3
 """Numbers are rounded to so many digits: more say nothing, and a recipe is to be read."""
@@ -154,6 +154,8 @@ def read_space(found: str | os.PathLike[str] | Mapping[str, Any], recipe: Recipe
         place = Place(source, name)
         if lacking := missing(recipe, name):
             raise place.error(lacking)
+        if twin := next((other for other in space if subject(other) == subject(name)), None):
+            raise place.error(f"it is what {twin} is: name one of the two")
         space[name] = one_range(name, given, place)
         for value in space[name].ends():
             try:

@@ -12,6 +12,7 @@ from tuning_helpers import pictures, recipe
 
 import minicnn as mc
 from minicnn import cli
+from minicnn.tuning import Results
 from minicnn.tuning.writing import recipe_text
 
 SPACE = """
@@ -77,6 +78,20 @@ def test_tune_prints_a_line_for_each_trial_and_their_table(folder, capsys):
     assert {p.name for p in folder.iterdir()} == {
         "small.toml", "space.toml", "best.toml", "tune.db",
     }  # fmt: skip
+    (folder / "best.toml").write_text("about = 'Found by minicnn tune'")
+    assert tune("--space", "space.toml", "--pictures", "30") == 0  # its own it writes over
+    assert mc.recipes.load("best.toml").tables == best.tables
+
+
+def test_tune_writes_the_best_recipe_though_its_table_can_not_be_printed(folder, monkeypatch):
+    pytest.importorskip("optuna")
+
+    def full(results):
+        raise OSError("no space left where stdout goes")
+
+    monkeypatch.setattr(Results, "__str__", full)
+    assert tune("--space", "space.toml", "--pictures", "30") == 2
+    assert mc.recipes.load("best.toml").epochs == 1
 
 
 def test_tune_says_what_it_does_not_search(folder, capsys):
@@ -145,6 +160,9 @@ def test_tune_takes_drawn_pictures_and_folders(folder, capsys):
         (["--dataset", "nowhere"], "nowhere isn't there"),
         (["--plot", "t.txt"], "t.txt: expected a file that ends in one of .png, .svg, .pdf"),
         (["--out", "best"], "best: expected a file that ends in .toml"),
+        (["--out", "small.toml"], "small.toml: it is there, and no search has written it"),
+        (["--out", "space.toml/best.toml"], "space.toml"),
+        (["--plot", "small.toml/t.png"], "small.toml"),
     ],
 )
 def test_tune_refuses(arguments, said, folder, capsys):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
 
 from minicnn.tuning import owners
 
@@ -19,6 +23,15 @@ def test_a_process_that_ended_is_not():
         its = owners.me() | {"process": other.pid, "born": owners.born(other.pid)}
         assert owners.at_work(its, None)
     assert not owners.at_work(its, None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_that_was_killed_is_not_though_its_parent_has_not_asked():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        its = owners.me() | {"process": other.pid, "born": owners.born(other.pid)}
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        assert owners.exists(other.pid) and not owners.at_work(its, None)
 
 
 def test_another_process_of_the_same_number_is_not():

@@ -75,6 +75,9 @@ def test_read_space_of_a_file(tmp_path):
         ({"batch_size": {"low": 0.5, "high": 2.5}}, "0.5 can't stand in the recipe.*an integer"),
         ({"augment": ["flop"]}, "augment: 'flop' can't stand .* expected 'none', 'recipe', or"),
         ({"augment": ["flip3"]}, "expected 'none', 'recipe', or"),
+        ({"lr": [1.0], "schedule": {"lr": [0.1]}}, "schedule.lr: it is what lr is: name one"),
+        ({"model.width": [2, 4], "width": [0.5]}, "width: it is what model.width is"),
+        ({"optimizer.weight_decay": [0.1], "weight_decay": [0.2]}, "it is what optimizer.weight"),
         ({"epochs": [1, 2]}, "it is what trials are compared by"),
         ({"dropout": {"low": 0.1, "high": 1.0}}, "dropout: 1.0 can't stand in the recipe"),
     ],
@@ -171,3 +174,10 @@ def test_numbers_have_few_digits_and_stay_within():
 )
 def test_own_values_are_known(found, value, inside):
     assert found.has(value) is inside
+
+
+def test_networks_default_is_its_own_value():
+    space = {"model.filters": Choices((8, 16)), "optimizer.momentum": Choices((0.5, 0.9))}
+    assert own_setting(space, mc.recipes.load("resnet20")) == {
+        "model.filters": 16, "optimizer.momentum": 0.9,
+    }  # fmt: skip
