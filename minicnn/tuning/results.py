@@ -11,9 +11,9 @@ from typing import Any
 from ..files import check_place, whole_file
 from ..plots import new_figure
 from ..recipes import Recipe
+from ..recipes.writing import recipe_text
 from .settings import Value, changed
 from .space import Space, as_tables, values_of
-from .writing import recipe_text
 
 STATES = {
     "COMPLETE": "complete",

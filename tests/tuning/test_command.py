@@ -12,8 +12,8 @@ from tuning_helpers import pictures, recipe
 
 import minicnn as mc
 from minicnn import cli
+from minicnn.recipes.writing import recipe_text
 from minicnn.tuning import Results
-from minicnn.tuning.writing import recipe_text
 
 SPACE = """
 [lr]

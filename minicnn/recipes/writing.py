@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..recipes import Recipe
+from .recipe import Recipe
 
 
 def recipe_text(recipe: Recipe, before: str = "") -> str:

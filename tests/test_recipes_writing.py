@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 import minicnn as mc
-from minicnn.tuning.writing import recipe_text, value_text
+from minicnn.recipes.writing import recipe_text, value_text
 
 
 @pytest.mark.parametrize("name", mc.recipes.names())
