@@ -126,6 +126,10 @@ def test_predict_takes_patterns(run, tmp_path):
     assert names(tmp_path / "?") == ["grey.png", "plain.jpg", "rgb.png", "1x1.png"]
     (tmp_path / "b" / "notes.txt").write_text("text")
     assert names(tmp_path / "b" / "**") == names(tmp_path / "b" / "**" / "*") == ["1x1.png"]
+    (tmp_path / "b" / "c" / "back").symlink_to("..", target_is_directory=True)
+    assert (
+        names(tmp_path / "b" / "**" / "*.png") == names(tmp_path / "b" / "c" / "*") == ["1x1.png"]
+    )
     (own,) = files.write(tmp_path, {"[1].png": GOOD["1x1.png"]})
     assert run(own)[1].startswith(f"{own}\n")  # a file's own name is no pattern
 

@@ -162,21 +162,25 @@ def list_pictures(arguments: Sequence[str], failed: Failed) -> Iterator[str]:
 def matches(pattern: str, failed: Failed) -> Iterator[str]:
     """Yield the pictures that a pattern means, those in the folders that it means too, once each.
 
-    "holiday/**" means the folder, and besides all that is in it.
+    "holiday/**" means the folder, and besides all that is in it, also through links that lead back.
     """
     found = sorted(iglob(pattern, recursive=True))
     found = [name for name in found if os.path.isdir(name) or not is_text(name)]
     if not found:
         failed.say(pattern, "no picture is called so")
-    seen: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()  # that were gone through
+    seen: set[tuple[str, str]] = set()
     for name in found:
-        if name.startswith(seen):
+        if name.startswith(folders):
             continue
         if os.path.isdir(name):
-            seen += (os.path.join(name, ""),)
-            yield from in_folder(name, failed)
-        else:
-            yield name
+            folders += (os.path.join(name, ""),)
+        for file in in_folder(name, failed) if os.path.isdir(name) else [name]:
+            folder, last = os.path.split(file)
+            place = os.path.realpath(folder), last
+            if place not in seen:
+                seen.add(place)
+                yield file
 
 
 def is_pattern(name: str) -> bool:
