@@ -13,6 +13,7 @@ import numpy as np
 
 from .data.errors import DatasetError
 from .data.pictures import LARGEST, read_picture
+from .evaluation.result import finite
 from .layers import Normalize, Sequential
 from .metrics.by_class import unnamed
 from .options import whole
@@ -52,14 +53,13 @@ class Prediction:
         return bool(self.probabilities.max() >= CERTAIN)
 
     def as_dict(self, k: int | None = None) -> dict[str, Any]:
-        """Return what JSON can hold: the first class, and the k most probable ones or all."""
+        """Return what JSON can hold: the first class, and the k most probable ones or all.
+
+        A probability that isn't a number, of a network that has diverged, is None.
+        """
         top = self.top(len(self.classes) if k is None else k)
-        return {
-            "class": top[0][0],
-            "probability": top[0][1],
-            "certain": self.certain,
-            "top": [{"class": name, "probability": p} for name, p in top],
-        }
+        parts = finite([{"class": name, "probability": p} for name, p in top])
+        return {**parts[0], "certain": self.certain, "top": parts}
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {p:.1%}" for name, p in self.top())
@@ -153,10 +153,11 @@ def check_pictorial(model: Sequential, tta: str | None) -> None:
     """Raise an error unless the model takes pictures as files have them, and names one class."""
     check_use(model)
     shape = model.input_shape
-    if len(shape) != 3 or shape[-1] not in (1, 3) or len(model.output_shape) != 1:
+    scores = len(model.output_shape) == 1 and model.output_shape[0] > 1  # one is always certain
+    if len(shape) != 3 or shape[-1] not in (1, 3) or not scores:
         raise ValueError(
-            f"the model makes {model.output_shape} of {shape}: expected scores of classes, (K,), "
-            "of pictures, (H, W, 3) or grey, (H, W, 1)"
+            f"the model makes {model.output_shape} of {shape}: expected scores of classes, (K,) "
+            "with K > 1, of pictures, (H, W, 3) or grey, (H, W, 1)"
         )
     if not isinstance(model.first_leaf(), Normalize):
         raise ValueError(

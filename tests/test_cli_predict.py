@@ -228,7 +228,7 @@ def test_predict_says_what_is_wrong_with_the_model(run, tmp_path):
     for model, wanted in (
         ("missing", "expected a model's file or a run's folder"),
         ("none", "none"),
-        ("dense.safetensors", "expected scores of classes, (K,), of pictures"),
+        ("dense.safetensors", "expected scores of classes, (K,) with K > 1, of pictures"),
     ):
         code, out, err = run("a.png", model=str(tmp_path / model))
         assert code == 2 and wanted in err[0] and out == "", model

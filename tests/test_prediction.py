@@ -85,6 +85,16 @@ def test_prediction_is_uncertain_below_a_half(model):
     assert max(found.probabilities) == pytest.approx(1 / 3, abs=1e-3)
 
 
+def test_prediction_of_a_network_that_has_diverged_is_strict_json(model):
+    found = mc.predict_image(model, GOOD["rgb.png"][0])
+    found.probabilities[:] = np.nan
+    text = json.dumps(found.as_dict(2), allow_nan=False)
+    one = {"class": "red", "probability": None}
+    assert json.loads(text) == {
+        **one, "certain": False, "top": [one, {"class": "green", "probability": None}],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_predict_image_says_what_is_wrong(model, name, tmp_path):
     (path,) = files.write(tmp_path, {name: BAD[name]})
@@ -115,6 +125,9 @@ def test_predict_image_refuses_models_that_take_no_pictures():
     maps = mc.Sequential(mc.Normalize(), mc.Conv2D(2, 1)).build((4, 4, 3))
     with pytest.raises(ValueError, match="expected scores of classes"):
         mc.predict_image(maps, GOOD["rgb.png"][0])
+    one = mc.Sequential(mc.Normalize(), mc.Flatten(), mc.Dense(1)).build((4, 4, 3))
+    with pytest.raises(ValueError, match=r"the model makes \(1,\) of .* with K > 1"):
+        mc.predict_image(one, GOOD["rgb.png"][0])
     bare = mc.Sequential(mc.Flatten(), mc.Dense(3)).build((4, 4, 3))
     with pytest.raises(ValueError, match=r"begin it with Normalize\(\)"):
         mc.predict_image(bare, GOOD["rgb.png"][0])
