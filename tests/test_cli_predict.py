@@ -126,6 +126,8 @@ def test_predict_takes_patterns(run, tmp_path):
     assert names(tmp_path / "?") == ["grey.png", "plain.jpg", "rgb.png", "1x1.png"]
     (tmp_path / "b" / "notes.txt").write_text("text")
     assert names(tmp_path / "b" / "**") == names(tmp_path / "b" / "**" / "*") == ["1x1.png"]
+    (tmp_path / "b" / "empty").mkdir()  # of no interest where the folder that it lies in is meant
+    assert run(tmp_path / "b" / "**")[::2] == run(tmp_path / "b")[::2] == (0, [])
     (tmp_path / "b" / "c" / "back").symlink_to("..", target_is_directory=True)
     assert (
         names(tmp_path / "b" / "**" / "*.png") == names(tmp_path / "b" / "c" / "*") == ["1x1.png"]
