@@ -77,6 +77,8 @@ class Pages:
                 size=self.size,
                 count=str(len(self.model.classes)),
                 formats=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
+                bytes=str(self.limits.body),
+                pixels=str(self.limits.pixels),
                 megabytes=f"{self.limits.body / 2**20:g}",
                 samples="\n".join(
                     f'<li><a href="/samples/{i}"{current(i == sample)}>'

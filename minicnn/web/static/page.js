@@ -1,12 +1,11 @@
 // Sends a picture to the server and shows the answer.  Without it the form does the same, page by page.
-const LARGEST_BYTES = 5 * 2 ** 20;
-const LARGEST_PIXELS = 20e6;
-const LARGEST_SIDE = 2048; // of what is made here
 const KNOWN = ["png", "jpeg", "webp", "bmp", "gif"].map((name) => `image/${name}`);
 const SHOWN = 10; // classes
 const TRIES = 4; // of a server that is busy
 
 const find = (id) => document.getElementById(id);
+const [LARGEST_BYTES, LARGEST_PIXELS] = ["bytes", "pixels"].map((name) => Number(find("form").dataset[name]));
+const LARGEST_SIDE = Math.min(2048, Math.sqrt(LARGEST_BYTES)); // of what is made here
 let asking = null; // what ends the request that is on its way
 let shown = null; // the address of the picture that is shown
 
@@ -132,40 +131,61 @@ async function ask(blob, signal) {
 
 class Refusal extends Error {}
 
-async function look(blob, sample = null) {
+// Refuse what is nothing, or can't be read: sending it would fail as if the server were gone.
+async function check(blob) {
+  if (blob.size === 0) throw new Refusal("This file is empty.");
+  try {
+    await blob.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Refusal("This can’t be read. Is it a folder, or a file that has changed since?");
+  }
+}
+
+// Make room for an answer; one that is still on its way isn't wanted any more.
+function begin(sample = null) {
   asking?.abort();
-  const mine = (asking = new AbortController());
+  asking = new AbortController();
   clear();
   for (const link of document.querySelectorAll(".samples a")) {
     if (link === sample) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   }
+  return asking.signal;
+}
+
+// load: what gives the picture.
+async function look(load, sample = null) {
+  const signal = begin(sample);
   say("Looking …", { busy: true });
   find("answer").scrollIntoView({ block: "nearest" });
   try {
-    if (blob.size === 0) throw new Refusal("This file is empty.");
+    let blob = await load(signal);
+    await check(blob);
+    if (signal.aborted) return;
     const image = await preview(blob);
-    if (mine.signal.aborted) return;
+    if (signal.aborted) return;
     let note = "";
     const pixels = image ? image.naturalWidth * image.naturalHeight : 0;
     const fits = blob.size <= LARGEST_BYTES && pixels <= LARGEST_PIXELS && KNOWN.includes(blob.type);
     if (pixels && !fits) ({ small: blob, note } = await redraw(image));
     if (!blob || blob.size > LARGEST_BYTES) {
-      throw new Refusal("This file is larger than 5 MB, and no picture that this browser could shrink.");
+      const megabytes = Number((LARGEST_BYTES / 2 ** 20).toPrecision(6));
+      throw new Refusal(`This file is larger than ${megabytes} MB, and no picture that this browser could shrink.`);
     }
-    const answer = await ask(blob, mine.signal);
-    if (!mine.signal.aborted) show(answer, note);
+    const answer = await ask(blob, signal);
+    if (!signal.aborted) show(answer, note);
   } catch (error) {
-    if (mine.signal.aborted) return;
+    if (signal.aborted) return;
     if (!(error instanceof Refusal)) console.warn(error);
     complain(error instanceof Refusal ? error.message : "The server can’t be reached. Is it still running?");
   }
 }
 
 function lookAtFirst(files, otherwise) {
-  if (files.length) look(files[0]);
+  const [file] = files; // the event's own list is empty later
+  if (file) look(() => file);
   else {
-    clear();
+    begin();
     complain(otherwise);
   }
 }
@@ -173,7 +193,8 @@ function lookAtFirst(files, otherwise) {
 for (const id of ["file", "photo"]) {
   const field = find(id);
   field.addEventListener("change", () => {
-    if (field.files.length) look(field.files[0]);
+    const [file] = field.files;
+    if (file) look(() => file);
     field.value = ""; // the same file may be chosen again
   });
 }
@@ -202,16 +223,13 @@ document.addEventListener("drop", (event) => {
 });
 
 for (const link of document.querySelectorAll(".samples a")) {
-  link.addEventListener("click", async (event) => {
+  link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    try {
-      const response = await fetch(link.querySelector("img").src);
+    look(async (signal) => {
+      const response = await fetch(link.querySelector("img").src, { signal });
       if (!response.ok) throw new Error(response.status);
-      await look(await response.blob(), link);
-    } catch {
-      clear();
-      complain("The server can’t be reached. Is it still running?");
-    }
+      return response.blob();
+    }, link);
   });
 }
