@@ -56,8 +56,9 @@ class Hosts:
 class Guard:
     """An application around the application.
 
-    Refuses names that aren't ours (421), other sites' forms and scripts (403) and headers that the
-    server let pass although they are huge (431), gives every answer the headers in `SECURITY`,
+    Refuses names that aren't ours (421), other sites' forms and scripts (403), headers that the
+    server let pass although they are huge (431), and bodies that a proxy before us may see end
+    elsewhere than we do (400), gives every answer the headers in `SECURITY`,
     counts it, and turns an error into an answer that tells nothing of our insides.
     """
 
@@ -102,6 +103,8 @@ class Guard:
         if size > self.limits.header:
             return 431, f"The request's header is larger than {self.limits.header >> 10} kB."
         headers = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:  # RFC 9112, 6.1
+            return 400, "The request tells its length in two ways."
         asked = headers.get(b"host", b"").decode("latin-1")
         name = split_host(asked)
         if name is None:

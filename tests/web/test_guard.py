@@ -103,6 +103,15 @@ def test_other_sites_may_not_post(app, headers, status):
     assert ask(app, "GET", headers=headers.items()).status == 200
 
 
+def test_a_body_of_two_lengths_is_refused(app):
+    """Or it might end elsewhere for a proxy before the server (RFC 9112, 6.1 and 11.2)."""
+    both = [("Content-Length", "5"), ("Transfer-Encoding", "chunked")]
+    answer = ask(app, "POST", headers=both)
+    assert answer.status == 400 and answer.headers["connection"] == "close"
+    for one in both:
+        assert ask(app, "POST", headers=[one]).status == 200
+
+
 def test_every_answer_carries_the_headers(app):
     for answer in (ask(app), ask(app, host="evil.example"), ask(app, path="/broken")):
         for name, value in SECURITY.items():
