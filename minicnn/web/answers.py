@@ -19,6 +19,8 @@ from ..workers import processes
 from .limits import LIMITS, Limits
 from .upload import Refused
 
+OPACITY = 0.75  # of the hottest place
+
 
 class Answers:
     """Answers for one model, which it uses in one thread at a time.
@@ -62,7 +64,7 @@ class Answers:
         """Return the Grad-CAM of what the network calls a picture, laid over it: (H, W, 3)."""
         with processes(False):
             heat = grad_cam(self.model, seen[None])[0]
-        return overlay(np.broadcast_to(seen, (*seen.shape[:2], 3)), heat)
+        return overlay(np.broadcast_to(seen, (*seen.shape[:2], 3)), heat, OPACITY)
 
 
 class Timed(io.BytesIO):

@@ -14,7 +14,7 @@ import numpy as np
 from ..data.synthetic import CLASSES, synthetic
 from ..explain.pictures import colours
 from ..layers import Sequential
-from .answers import Answers, png
+from .answers import OPACITY, Answers, png
 from .counts import Counts
 from .guard import Application, Guard, Hosts
 from .limits import LIMITS, Limits
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-OPACITY = 0.75  # of overlay
 CLIENT_GONE = 499  # nobody sees it but the counts
 STATIC = {
     "style.css": "text/css; charset=utf-8",
