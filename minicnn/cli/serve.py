@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .sources import load_model, model_file
+from .sources import IN_A_FOLDER, load_model, metrics_beside, model_file
 
 
 def add_to(commands: Any) -> None:
@@ -28,9 +28,10 @@ def add_to(commands: Any) -> None:
 def run_serve(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     from ..web import serve
-    from ..web.facts import read_facts
+    from ..web.facts import facts_of
 
     model = load_model(args.model, args.device)
-    facts = read_facts(model_file(args.model))
+    finished = model_file(args.model).name == IN_A_FOLDER[0]
+    facts = facts_of(metrics_beside(args.model), finished)
     serve(model, args.host, args.port, args.allow_host, facts)
     return 0

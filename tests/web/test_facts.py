@@ -1,4 +1,4 @@
-"""What a run's folder tells of its model."""
+"""What a run tells of its model on the page about the network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from minicnn.web.facts import LARGEST, read_facts
+import minicnn as mc
+from minicnn import cli, web
+from minicnn.web.facts import LONGEST, facts_of
 
-METRICS = {
+RUN = {
     "dataset": "cifar10",
     "dataset_note": "/home/me/data: secret",
     "model": "resnet20",
@@ -17,9 +19,8 @@ METRICS = {
 }
 
 
-def test_facts_are_those_of_the_run(tmp_path):
-    (tmp_path / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
-    assert read_facts(tmp_path / "model.safetensors") == {
+def test_facts_are_those_of_the_run():
+    assert facts_of(RUN, finished=True) == {
         "Architecture": "resnet20",
         "Trained on": "CIFAR-10",
         "Epochs": "2",
@@ -27,31 +28,37 @@ def test_facts_are_those_of_the_run(tmp_path):
     }
 
 
-def test_the_accuracy_is_not_that_of_another_file_of_the_run(tmp_path):
-    (tmp_path / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
-    assert "Right on test pictures" not in read_facts(tmp_path / "best.safetensors")
-
-
 @pytest.mark.parametrize(
-    "told",
+    "run",
     [
-        b"", b"no JSON", b"[]", b"[" * 100_000, b"\xff\xfe", b'{"test_accuracy": NaN}',
-        b'{"test_accuracy": "1", "dataset": 5, "model": [], "epochs": 3}',
-        b'{"test_accuracy": 7.0}', b'{"test_accuracy": true}', b" " * (LARGEST + 1),
+        {},
+        {"test_accuracy": float("nan")},
+        {"test_accuracy": "1", "dataset": 5, "model": [], "epochs": 3},
+        {"test_accuracy": 7.0},
+        {"test_accuracy": True},
     ],
-)  # fmt: skip
-def test_a_file_that_tells_nothing_is_no_error(tmp_path, told):
-    (tmp_path / "metrics.json").write_bytes(told)
-    assert read_facts(tmp_path / "model.safetensors") == {}
+)
+def test_a_run_that_tells_nothing_is_no_error(run):
+    assert facts_of(run, finished=True) == {}
 
 
-def test_no_file_is_no_error(tmp_path):
-    assert read_facts(tmp_path / "model.safetensors") == {}
-    (tmp_path / "metrics.json").mkdir()
-    assert read_facts(tmp_path / "model.safetensors") == {}
+def test_long_names_are_cut():
+    told = facts_of({"model": "x" * 10_000, "dataset": "/" * 10_000}, finished=True)
+    assert len(told) == 2 and all(len(text) == LONGEST for text in told.values())
 
 
-def test_long_names_are_cut(tmp_path):
-    told = {"model": "x" * 10_000, "dataset": "/" * 10_000}
-    (tmp_path / "metrics.json").write_text(json.dumps(told), encoding="utf-8")
-    assert all(len(text) <= 100 for text in read_facts(tmp_path / "model.safetensors").values())
+def test_the_command_hands_them_on(model, tmp_path, monkeypatch, capsys):
+    """The accuracy is that of the finished model, not of the others in the folder."""
+    served = []
+    monkeypatch.setattr(web, "serve", lambda *given: served.append(given))
+    for name in ("model", "best"):
+        mc.save(model, tmp_path / f"{name}.safetensors")
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps(RUN), encoding="utf-8")
+    for given in (tmp_path, tmp_path / "best.safetensors"):
+        assert cli.main(["serve", str(given), "--device", "cpu"]) == 0
+    file.write_bytes(b"no JSON")
+    assert cli.main(["serve", str(tmp_path), "--device", "cpu"]) == 0
+    assert [facts for *_, facts in served] == [facts_of(RUN, True), facts_of(RUN, False), {}]
+    assert "Right on test pictures" not in served[1][-1]
+    assert "metrics.json can't be read" in capsys.readouterr().err
