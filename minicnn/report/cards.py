@@ -111,5 +111,5 @@ def looked(model: Sequential, x: np.ndarray, seen: np.ndarray, found: Evaluation
 
 
 def heated(picture: np.ndarray, heat: np.ndarray, kind: str) -> np.ndarray:
-    """Return heat in colours: Grad-CAM's lies over the picture, saliency stands alone."""
+    """Return heat over a picture: Grad-CAM's lets it be seen, saliency's hides it where it is."""
     return explain.overlay(picture, heat, 0.5 if kind == "Grad-CAM" else 1.0)

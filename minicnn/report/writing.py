@@ -52,8 +52,8 @@ def write(
     many are shown with their answers, and of the errors.  tta, batch_size: as for `evaluate`.
 
     An older report at ``path`` is replaced; another file only if ``replace``: else
-    FileExistsError.  Raises ValueError for pictures that can't be shown, and ImportError without
-    matplotlib (extra ``plot``).
+    FileExistsError.  Raises ValueError for pictures that can't be shown and for a network that
+    answers with NaN, and ImportError without matplotlib (extra ``plot``).
     """
     path = Path(path)
     check_place(path, replace)
@@ -62,6 +62,11 @@ def write(
     x, y = to_numpy(x), to_numpy(y)
     seen = shown(x)
     found = evaluate(model, x, y, batch_size, tta=tta)
+    if not np.isfinite(found.probabilities).all():
+        raise ValueError(
+            "report: the network's answers hold NaN, as after a training that diverged: there is "
+            "nothing to see; take an earlier state of it, or train with a smaller learning rate"
+        )
     training = read_training(run)
     title = title or "A trained network"
     about = [
@@ -85,7 +90,11 @@ def check_place(path: Path, replace: bool) -> None:
     """Raise an error if a file is in the way that isn't a report."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: expected the name of a file to write")
-    if replace or not path.exists():
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise FileExistsError(f"{path} is no plain file: expected the name of a file to write")
+    if replace:
         return
     with open(path, "rb") as file:
         if OURS.encode() not in file.read(1000):
@@ -107,6 +116,8 @@ def shown(x: np.ndarray) -> np.ndarray:
         )
     if x.dtype == np.uint8:
         return x
+    if not np.isfinite(x).all():
+        raise ValueError("report: some of the pictures hold infinity or NaN")
     low, high = min(0.0, float(x.min())), max(1.0, float(x.max()))
     if low == 0 and 1 < high <= 255:
         high = 255.0
