@@ -75,8 +75,8 @@ def everything():
         "errors": lambda: plots.misclassified(scores(9, K), x, y, ODD),
         "two classes": lambda: plots.confusion_matrix(counts(2), ODD[-2:]),
         "confusion": lambda: plots.confusion_matrix(counts(K), ODD, "true"),
-        "100 classes": lambda: plots.confusion_matrix(
-            counts(100), [f"the long name of class {i}" for i in range(100)], "predicted"
+        "many classes": lambda: plots.confusion_matrix(
+            counts(60), [f"the long name of class {i}" for i in range(60)], "predicted"
         ),
         "reliability": lambda: plots.reliability(calibration()),
         "scores": lambda: plots.class_scores(some, ODD),
@@ -90,8 +90,8 @@ def everything():
 
 
 @pytest.mark.parametrize("name", everything())
-def test_figure_is_whole(name, tmp_path):
-    """No text sticks out of a figure, none is a formula, and the file is a picture."""
+def test_figure_is_whole(name):
+    """No text sticks out of a figure, and none is a formula."""
     from matplotlib.text import Text
 
     figure = everything()[name]()
@@ -101,7 +101,6 @@ def test_figure_is_whole(name, tmp_path):
     for text in figure.findobj(Text):
         formula = text._preprocess_math(text.get_text())[1]
         assert not formula or r"\mathdefault{" in text.get_text()  # numbers at the axes
-    assert plots.save(figure, tmp_path / "a.png", dpi=40).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("validation", [True, False])
@@ -251,12 +250,15 @@ def test_names_are_written_as_they_are():
     assert len(labels[7]) == 24 and "…" in labels[7]
 
 
+def small():
+    """A figure that is soon drawn."""
+    return plots.image_grid(pictures(2), np.arange(2), ("cat", "dog"))
+
+
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_save_writes_the_same_bytes_again(kind, tmp_path):
-    a, b = (
-        plots.save(plots.training_curves(epochs()), tmp_path / "new" / f"{n}.{kind}") for n in "ab"
-    )
-    assert a.read_bytes() == b.read_bytes()
+    a, b = (plots.save(small(), tmp_path / "new" / f"{n}.{kind}").read_bytes() for n in "ab")
+    assert a == b and a.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind])
 
 
 def test_save_writes_whole_files_or_none(tmp_path, monkeypatch):
@@ -264,10 +266,10 @@ def test_save_writes_whole_files_or_none(tmp_path, monkeypatch):
     path.write_bytes(b"before")
     monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
-        plots.save(plots.training_curves(epochs()), path)
+        plots.save(small(), path)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
     with pytest.raises(ValueError, match=r"expected a name that ends in \.png, \.svg, \.pdf"):
-        plots.save(plots.training_curves(epochs()), tmp_path / "curves.exe")
+        plots.save(small(), tmp_path / "curves.exe")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_plots_without_matplotlib_name_the_extra(monkeypatch):
 
 
 def test_plots_leave_pyplot_alone(tmp_path):
-    plots.save(plots.training_curves(epochs()), tmp_path / "a.png")
+    plots.save(small(), tmp_path / "a.png")
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
     )
