@@ -50,7 +50,7 @@ def post(port, data):
 
 
 def test_hostile_uploads_neither_crash_nor_hang_nor_grow_it(server):
-    """Most of them twice: what is kept once, libraries' tables and the like, isn't growth."""
+    """Many of them twice: what is kept once, libraries' tables and the like, isn't growth."""
     hostile = hostile_uploads()
     assert len(hostile) >= 200
     good = encoded("PNG")
@@ -70,7 +70,7 @@ def test_hostile_uploads_neither_crash_nor_hang_nor_grow_it(server):
 
     quick = [one for one in hostile if len(one.data) < MB and 408 not in one.statuses]
     assert len(quick) > 200
-    for some in (hostile, quick):
+    for some in (hostile, quick[::2]):
         asyncio.run(attack_all(some))
         again = post(server.port, good)
         assert (again[0], again[2]) == (200, expected[2])
@@ -85,7 +85,7 @@ def test_hostile_uploads_neither_crash_nor_hang_nor_grow_it(server):
 
 
 def test_64_clients_get_answers_or_are_asked_to_wait(capsys):
-    assert serve_load.main(["--seconds", "3"]) == 0
+    assert serve_load.main(["--seconds", "1"]) == 0
     said = capsys.readouterr().out
     assert "200: " in said and "unequal answers" in said
 
@@ -198,8 +198,7 @@ def test_requests_are_counted_to_the_last(server):
     assert "minicnn_queue_length 0" in before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_what_is_at_work_finish(model_file, number):
+def test_a_signal_lets_what_is_at_work_finish(model_file):
     picture = encoded("PNG", (300, 300))
     with Server(model_file) as server:
 
@@ -208,7 +207,7 @@ def test_a_signal_lets_what_is_at_work_finish(model_file, number):
             await idle.send(b"")
             await line.send(header("/api/predict", server.port, len(picture)) + picture[:1000])
             await asyncio.sleep(0.2)
-            server.process.send_signal(number)
+            server.process.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.4)
             with pytest.raises(ConnectionError):
                 await asyncio.open_connection("127.0.0.1", server.port)
@@ -221,7 +220,7 @@ def test_a_signal_lets_what_is_at_work_finish(model_file, number):
         assert asyncio.run(run()) == 200
         assert server.process.wait(20) == 0
         said = server.said()
-    assert "finishing what is at work" in said and "Traceback" not in said
+    assert "SIGTERM: finishing what is at work" in said and "Traceback" not in said
 
 
 def test_a_second_signal_ends_at_once(model_file):
@@ -242,13 +241,6 @@ def test_a_second_signal_ends_at_once(model_file):
 
         assert asyncio.run(run()) < 5
         assert server.process.returncode == -signal.SIGTERM
-
-
-def test_an_idle_server_ends_soon(model_file):
-    with Server(model_file) as server:
-        post(server.port, encoded("PNG"))
-        start = time.monotonic()
-        assert server.end(signal.SIGINT) == 0 and time.monotonic() - start < 10
 
 
 def test_a_port_that_is_taken_is_one_line(model_file, capsys):
@@ -312,7 +304,7 @@ def test_without_the_extra_it_is_named(model_file, capsys, monkeypatch, missing)
     assert "pip install 'minicnn[web]'" in capsys.readouterr().err
 
 
-def test_a_server_for_others_says_what_that_means(model_file):
+def test_a_server_for_others_says_what_that_means_and_ends_by_ctrl_c(model_file):
     command = [sys.executable, "-m", "minicnn", "serve", str(model_file), "--device", "cpu"]
     command += ["--host", "0.0.0.0", "--port", "0", "--allow-host", "pictures.example"]
     process = subprocess.Popen(
@@ -330,9 +322,11 @@ def test_a_server_for_others_says_what_that_means(model_file):
 
     hosts = (b"10.1.2.3", b"pictures.example:80", b"localhost", b"evil.example")
     assert [asyncio.run(status(host)) for host in hosts] == [200, 200, 200, 421]
-    process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=20)[1]
-    assert process.returncode == 0
+    assert process.returncode == 0 and time.monotonic() - start < 10
+    assert "Ctrl-C: finishing" in said and "Traceback" not in said
     assert "everyone who can reach 0.0.0.0" in said and "nothing is encrypted" in said
 
 
