@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..plots import new_figure
+from ..plots.figure import BLUE, ORANGE, plain
+from ..plots.figure import label as literal
 from .settings import Value
 from .space import Choices, Numbers, Range
 
 if TYPE_CHECKING:
     from .results import Results, Trial
 
-COMPLETE, PRUNED, BEST = "#1f5fa8", "#d9791a", "#111111"
+COMPLETE, PRUNED, BEST = BLUE, ORANGE, "#111111"
 COLUMNS = 3
 ASIDE = 0.12
 """How far trials of one choice lie apart, of the distance between two choices."""
@@ -35,11 +37,11 @@ def draw(results: Results) -> Any:
     figure = new_figure(max(3.4 * columns, 6), 2.9 * rows + 0.8)
     lowest = min((t.accuracy for t in judged if t.accuracy is not None), default=0.0)
     for place, (name, found) in enumerate(results.space.items(), start=1):
-        axes = figure.add_subplot(rows, columns, place)
+        axes = plain(figure.add_subplot(rows, columns, place))
         panel(axes, name, found, judged, results.best, lowest)
         if place % columns == 1 or columns == 1:
             axes.set_ylabel("accuracy, held-out pictures")
-    figure.suptitle(f"study {results.study}: {results.count('complete')} complete trials, "
+    figure.suptitle(f"study {literal(results.study)}: {results.count('complete')} complete trials, "
                     f"{results.count('pruned')} pruned", fontsize=11)  # fmt: skip
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -70,8 +72,6 @@ def panel(
     elif found.log:
         axes.set_xscale("log")
     axes.set_title(f"{name}{correlation(found, name, judged)}", fontsize=10)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def position(found: Range, value: Value, number: int) -> float:
@@ -83,7 +83,7 @@ def position(found: Range, value: Value, number: int) -> float:
 
 def label(value: Value) -> str:
     """Return a choice's name on the axis, in lines."""
-    return str(value).replace("+", "\n+")
+    return literal(str(value), 60).replace("+", "\n+")
 
 
 def correlation(found: Range, name: str, judged: list[Trial]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import check_place, whole_file
-from ..plots import new_figure
+from ..plots import new_figure, save
 from ..recipes import Recipe
 from ..recipes.writing import recipe_text
 from .settings import Value, changed
@@ -180,9 +180,7 @@ class Results:
         """Write the picture to a .png, .svg or .pdf file, and return its path."""
         path = Path(path)
         check_picture(path)
-        with whole_file(path) as part:
-            self.figure().savefig(part, dpi=130, format=path.suffix[1:].lower())
-        return path
+        return save(self.figure(), path)
 
 
 def check_picture(path: Path) -> None:

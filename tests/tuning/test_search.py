@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import signal
@@ -401,7 +402,8 @@ def test_picture_shows_every_parameter(tmp_path):
     figure = results.figure()
     assert [axes.get_title().partition(",")[0] for axes in figure.axes] == [*SPACE, "augment"]
     assert all(len(axes.collections[0].get_offsets()) == 5 for axes in figure.axes)
-    assert results.plot(tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+    formula = dataclasses.replace(results, study="a $\\frac{$ b")  # as people may call it
+    assert formula.plot(tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="expected a file that ends in"):
         results.plot(tmp_path / "t.txt")
     with pytest.raises(ValueError, match="has no trial that could be drawn"):
