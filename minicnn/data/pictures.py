@@ -32,6 +32,16 @@ LARGEST = 64_000_000  # pixels
 HEAVIEST = 256 << 20  # bytes of a file
 SCANS = 100  # of a JPEG: programs write ten; each goes over all pixels, and may take a few bytes
 WHITE = (255, 255, 255, 255)
+ORIENTATION = 0x0112  # the EXIF tag (CIPA DC-008, section 4.6.4), and what makes each value upright
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 def read_picture(
@@ -102,21 +112,21 @@ def check_scans(stream: IO[bytes]) -> None:
     """Raise `DatasetError` for a JPEG of so many scans that decoding it would take for ever.
 
     A segment says how long it is; the data of a scan go on until the next marker, which is FF and
-    something that isn't zero, a restart (D0 to D7) or another FF.
+    something that isn't zero, a restart (D0 to D7) or another FF.  Markers without a length (01,
+    D8) are passed over, too: there may be millions.
     """
     stream.seek(0)
     data = stream.read(2)
     if data == b"\xff\xd8":
         data += stream.read()
-        marker = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+        marker = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
         place, scans = 2, 0
         while (found := marker.search(data, place)) and found[1] != b"\xd9":
             place = found.end()
             scans += found[1] == b"\xda"
             if scans > SCANS:
                 raise DatasetError(f"it has more than {SCANS} scans, as no program writes them")
-            if found[1] not in b"\x01\xd8":  # those have no length
-                place += max(2, int.from_bytes(data[place : place + 2], "big"))
+            place += max(2, int.from_bytes(data[place : place + 2], "big"))
 
 
 def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -125,7 +135,11 @@ def decode(image: Any, size: tuple[int, int], channels: int = 3) -> np.ndarray:
 
     H, W = size
     image.draft(None, (8 * max(size), 8 * max(size)))  # a JPEG needn't be decoded in full size
-    ImageOps.exif_transpose(image, in_place=True)
+    turn = TURNS.get(image.getexif().get(ORIENTATION))
+    if (
+        turn is not None
+    ):  # ImageOps.exif_transpose writes all EXIF data anew, however many there are
+        image = image.transpose(Image.Transpose[turn])
     if image.mode.startswith("I"):
         image = eight_bits(image)
     mode = "RGBA" if image.has_transparency_data else "RGB"

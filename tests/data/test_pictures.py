@@ -102,3 +102,24 @@ def test_read_picture_takes_what_comes_through_a_pipe():
 def test_read_picture_refuses_other_channels():
     with pytest.raises(ValueError, match="channels 4: expected 3, or 1 for grey"):
         read_picture(io.BytesIO(GOOD["rgb.png"][0]), channels=4)
+
+
+def test_jpeg_of_millions_of_markers_takes_little_time():
+    flood = io.BytesIO(b"\xff\xd8" + b"\xff\x01" * 2_500_000)  # 01 has no length
+    started = time.process_time()
+    with pytest.raises(DatasetError):
+        read_picture(flood)
+    assert time.process_time() - started < 1
+
+
+def test_picture_is_turned_without_reading_its_other_exif_data():
+    exif = Image.Exif()
+    exif[0x0112], exif[0xC000] = 6, tuple(range(1, 30_000)) * 10
+    page = io.BytesIO()
+    wide = Image.fromarray(np.repeat(np.uint8([[[250, 0, 0], [0, 0, 250]]]), 16, axis=1))
+    wide.resize((32, 32)).save(page, "PNG", exif=exif)
+    tracemalloc.start()
+    x = read_picture(page)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6e6 and x[2, 16, 0] > 200 and x[29, 16, 2] > 200
