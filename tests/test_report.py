@@ -372,14 +372,14 @@ def test_report_replaces_only_reports(first, tmp_path, undrawn):
     with pytest.raises(FileExistsError, match="is no report of minicnn"):
         report(path)
     assert "my diary" in path.read_text()
-    writing.check_place(path, replace=True)
+    writing.check_free(path, replace=True)
     path.write_text(first.page.source)
     assert "again" in report(path, title="again").text
     with pytest.raises(IsADirectoryError, match="is a folder"):
         report(tmp_path)
     for replace in (False, True):  # a pipe would keep its reader waiting, and a device be gone
         with pytest.raises(FileExistsError, match="no plain file"):
-            writing.check_place(Path(os.devnull), replace)
+            writing.check_free(Path(os.devnull), replace)
 
 
 @pytest.mark.parametrize("fault", ["evaluate", "saliency", "replace"])

@@ -38,14 +38,14 @@ def run_report(args: argparse.Namespace) -> int:
     """Write the report of a model; print where it is."""
     from ..data.errors import DatasetWarning
     from ..report import write
-    from ..report.writing import check_place
+    from ..report.writing import check_free
 
     whole(args.batch_size, "--batch-size")
     whole(args.pictures, "--pictures")
     file = model_file(args.model)
     out = args.out or (file.with_name("report.html") if Path(args.model).is_dir() else
                        file.with_suffix(".html"))  # fmt: skip
-    check_place(out, args.force)
+    check_free(out, args.force)
     model = load_model(args.model, args.device)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", DatasetWarning)

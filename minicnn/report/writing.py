@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from ..backend import to_numpy
 from ..evaluation import Evaluation
-from ..files import naming, whole_file
+from ..files import check_place, naming, whole_file
 from ..layers import Sequential
 from ..options import whole
 from ..plots import new_figure
@@ -56,7 +56,7 @@ def write(
     answers with NaN, and ImportError without matplotlib (extra ``plot``).
     """
     path = Path(path)
-    check_place(path, replace)
+    check_free(path, replace)
     whole(pictures, "pictures")
     new_figure(1, 1)  # before the work
     x, y = to_numpy(x), to_numpy(y)
@@ -80,28 +80,26 @@ def write(
         model=model,
         sections=sections(model, x, seen, found, training, pictures, [*about, *notes]),
     )
-    check_place(path, replace)  # it took a while
+    check_free(path, replace)  # it took a while
     with whole_file(path) as part, naming(path):
         part.write_text(content, encoding="utf-8")
     return path
 
 
-def check_place(path: Path, replace: bool) -> None:
-    """Raise an error if a file is in the way that isn't a report."""
+def check_free(path: Path, replace: bool) -> None:
+    """Raise an error if a report can't be written there, or a file is in the way that isn't one."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: expected the name of a file to write")
-    if not path.exists():
-        return
-    if not path.is_file():
+    if path.exists() and not path.is_file():
         raise FileExistsError(f"{path} is no plain file: expected the name of a file to write")
-    if replace:
-        return
-    with open(path, "rb") as file:
-        if OURS.encode() not in file.read(1000):
-            raise FileExistsError(
-                f"{path} is there already, and is no report of minicnn: name another file, or say "
-                "that it may be replaced (replace=True, --force)"
-            )
+    if path.exists() and not replace:
+        with open(path, "rb") as file:
+            if OURS.encode() not in file.read(1000):
+                raise FileExistsError(
+                    f"{path} is there already, and is no report of minicnn: name another file, or "
+                    "say that it may be replaced (replace=True, --force)"
+                )
+    check_place(path)
 
 
 def shown(x: np.ndarray) -> np.ndarray:
