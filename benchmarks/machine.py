@@ -15,7 +15,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHERS = 0.15  # cores that something else keeps busy: above it, a report says so
-PLACES = ("--data-dir", "--json", "--picture", "--torch-python", "--keras-python")
+PLACES = ("--data-dir", "--json", "--model", "--picture", "--torch-python", "--keras-python")
 
 
 def cores() -> int:
