@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_import_is_quick():
         "import time, numpy; numpy.random; t = time.perf_counter(); import minicnn; "
         "print(time.perf_counter() - t)"
     )
-    assert min(float(run(code)) for _ in range(5)) < 0.3  # whatever else is going on only adds
+    assert statistics.median(float(run(code)) for _ in range(15)) < 0.3
 
 
 def test_import_loads_nothing_optional():
